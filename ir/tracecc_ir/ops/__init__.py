@@ -1,0 +1,1 @@
+"""Every op, one file per family."""
