@@ -1,0 +1,351 @@
+"""The tape: one node per recorded op, and the reverse walk over nodes, which knows no op."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import TYPE_CHECKING, Any, Callable, Sequence
+
+from tracecc.state import enable_grad, no_grad, thread
+from tracecc.tensor import Tensor, _new, _setup, handle
+from tracecc_ir.op import Attrs, Expr, Op
+from tracecc_ir.ops import vjp as vjp_op
+from tracecc_ir.types import TensorType
+
+if TYPE_CHECKING:
+    from tracecc_ir.op import Emitter
+
+_sequence = itertools.count()
+
+
+class Saved:
+    """A tensor as it was when an op used it: unpacking refuses if its memory was overwritten since."""
+
+    __slots__ = ("_hold", "version")
+
+    def __init__(self, t: Tensor, keep_history: bool):
+        self.version = t._storage.version
+        if keep_history and t._requires_grad and t._grad_fn is None:
+            self._hold = t  # a leaf: its identity is where gradients go
+            return
+        h = handle(t)
+        if thread.trace is not None:
+            h = thread.trace.snapshot(t)
+        if keep_history:
+            h._requires_grad, h._grad_fn = t._requires_grad, t.grad_fn
+            h._output_index = t._output_index
+        self._hold = h
+
+    @property
+    def type(self) -> TensorType:
+        return self._hold._type
+
+    def unpack(self, node: TapeNode, index: int | None = None) -> Tensor:
+        """The tensor; ``index`` makes it output ``index`` of ``node`` (kept apart to avoid a cycle)."""
+        t = self._hold
+        if t._array is not None and t._storage.version != self.version and thread.trace is None:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: {t._type!r}, an operand or result of {node.name()}, is at "
+                f"version {t._storage.version}; expected version {self.version} instead. "
+                f"It was recorded at {node.where or 'an unknown line'}"
+            )
+        if index is not None:
+            t = handle(t) if thread.trace is None else thread.trace.snapshot(t)
+            t._requires_grad, t._grad_fn, t._output_index = True, node, index
+        return t
+
+
+class _SavedExpr(Expr):
+    """An operand of a derivative rule; its memory is looked at only if the rule uses its value."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, type: TensorType, emitter: Emitter, get: Callable[[], Tensor]):
+        self.type, self.emitter, self._get = type, emitter, get
+
+    @property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return self._get()
+
+
+class TapeNode:
+    """What made a tensor: where gradients go on from it.
+
+    Attributes:
+        edges: for each operand, (the node or leaf its gradient goes to, which output), or None.
+        types: the types of the node's outputs.
+    """
+
+    __slots__ = ("__weakref__", "edges", "hooks", "retained", "sequence", "types", "where")
+
+    def __init__(self, inputs: Sequence[Tensor], types: Sequence[TensorType]):
+        self.sequence = next(_sequence)
+        self.edges = [edge(t) for t in inputs]
+        self.types = tuple(types)
+        self.hooks: dict[int, list[Callable]] | None = None
+        self.retained: dict[int, Tensor] | None = None
+        self.where = ""
+
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def next_functions(self) -> tuple:
+        return tuple(e if e is not None else (None, 0) for e in self.edges)
+
+    def apply(self, gs: list[Tensor | None], wanted: list[bool], keep: bool) -> list[Tensor | None]:
+        """Gradients of the operands given those of the outputs; ``keep`` whether to run again later."""
+        raise RuntimeError(f"{self.name()} cannot run backward")
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+class OpNode(TapeNode):
+    """The record of one op of the table; its derivative is the op's own rule."""
+
+    __slots__ = ("attrs", "inputs", "op", "outputs")
+
+    def __init__(
+        self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[Tensor], attrs: Attrs
+    ) -> None:
+        super().__init__(inputs, [t._type for t in outputs])
+        self.op, self.attrs = op, attrs
+        self.inputs: list[Saved] | None = [Saved(t, True) for t in inputs]
+        self.outputs: list[Saved] = [Saved(t, False) for t in outputs]
+
+    def name(self) -> str:
+        return "".join(part.capitalize() for part in self.op.name.split("_")) + "Backward0"
+
+    def apply(self, gs: list[Tensor | None], wanted: list[bool], keep: bool) -> list[Tensor | None]:
+        inputs, outputs = self.inputs, self.outputs
+        if inputs is None:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved "
+                "tensors after they have already been freed). Specify retain_graph=True if you "
+                "need to backward through the graph a second time"
+            )
+        if not keep:
+            self.inputs, self.outputs = None, []
+        g_tensors = [_zeros(t) if g is None else g for g, t in zip(gs, self.types, strict=True)]
+        if thread.trace is not None and not thread.grad_enabled:
+            return self._symbolic(inputs, outputs, g_tensors, wanted)
+        em = dispatch_emitter()
+        xs = [_SavedExpr(s.type, em, lambda s=s: s.unpack(self)) for s in inputs]  # type: ignore[misc]
+        ys = [
+            _SavedExpr(s.type, em, lambda s=s, i=i: s.unpack(self, i))  # type: ignore[misc]
+            for i, s in enumerate(outputs)
+        ]
+        found = self.op.gradients(wanted, [Expr(g, em) for g in g_tensors], ys, xs, self.attrs)
+        return [None if f is None else f.value for f in found]
+
+    def _symbolic(
+        self,
+        inputs: list[Saved],
+        outputs: list[Saved],
+        gs: list[Tensor],
+        wanted: list[bool],
+    ) -> list[Tensor | None]:
+        """Under a trace: one `vjp` node, which the grad pass opens later."""
+        wrt = tuple(i for i, w in enumerate(wanted) if w)
+        operands = [s.unpack(self) for s in (*inputs, *outputs)] + gs
+        attrs = {"of": self.op.name, "attrs": tuple(self.attrs.items()), "wrt": wrt}
+        assert thread.trace is not None
+        found = iter(thread.trace.emit(vjp_op, operands, attrs, where=self.where))
+        return [next(found) if w else None for w in wanted]
+
+
+def dispatch_emitter() -> Any:
+    from tracecc.dispatch import emitter
+
+    return emitter
+
+
+def edge(t: Tensor) -> tuple[Any, int] | None:
+    """Where the gradient of ``t`` goes: its node, or itself if it is a leaf."""
+    if not t._requires_grad:
+        return None
+    node = t.grad_fn
+    return (t, 0) if node is None else (node, t._output_index)
+
+
+def record(op: Op, inputs: Sequence[Tensor], outputs: Sequence[Tensor], attrs: Attrs) -> None:
+    """Makes ``outputs`` remember that ``op`` made them."""
+    if not any(t._type.dtype.kind == "float" for t in outputs):
+        return
+    attach(OpNode(op, inputs, outputs, attrs), outputs)
+
+
+def attach(node: TapeNode, outputs: Sequence[Tensor]) -> None:
+    """Sets ``node`` as the history of ``outputs``."""
+    if thread.trace is not None:
+        node.where = thread.trace.location()
+    elif anomaly.enabled:
+        node.where = anomaly.location()
+    for i, t in enumerate(outputs):
+        if t._type.dtype.kind == "float":
+            t._grad_fn, t._output_index, t._requires_grad = node, i, True
+
+
+def _zeros(t: TensorType) -> Tensor:
+    from tracecc.dispatch import apply
+    from tracecc_ir.ops import constant
+
+    return apply(constant, (), {"value": 0.0, "shape": t.shape, "dtype": t.dtype})[0]
+
+
+class _Anomaly:
+    """Whether nodes remember the user's line (``autograd.set_detect_anomaly``)."""
+
+    enabled = False
+
+    @staticmethod
+    def location() -> str:
+        from tracecc.trace.location import user_location
+
+        return str(user_location())
+
+
+anomaly = _Anomaly()
+
+
+# The reverse walk.
+
+
+def backward_pass(
+    roots: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    wanted: Sequence[Tensor] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[Tensor | None] | None:
+    """Walks the tape from ``roots`` in reverse order of creation.
+
+    With ``wanted`` None, gradients are accumulated into the ``grad`` of every leaf. Otherwise they
+    are returned for exactly these tensors and no ``grad`` changes.
+    """
+    targets = None if wanted is None else {_key(edge(t)): i for i, t in enumerate(wanted)}
+    found: list[Tensor | None] = [None] * len(wanted or ())
+    reaches = None if targets is None else _reaching(roots, targets)
+    pending: dict[TapeNode, list[Tensor | None]] = {}
+    heap: list[tuple[int, TapeNode]] = []
+
+    def send(to: tuple[Any, int] | None, g: Tensor | None) -> None:
+        if to is None or g is None:
+            return
+        node, index = to
+        if isinstance(node, Tensor):
+            g = _run_hooks(node._hooks, g)
+            if targets is None:
+                _accumulate(node, g, create_graph)
+            elif (at := targets.get(_key(to))) is not None:
+                found[at] = g if found[at] is None else found[at] + g  # type: ignore[operator]
+            return
+        if reaches is not None and node not in reaches and _key(to) not in (targets or ()):
+            return
+        slots = pending.get(node)
+        if slots is None:
+            slots = pending[node] = [None] * len(node.types)
+            heapq.heappush(heap, (-node.sequence, node))
+        slots[index] = g if slots[index] is None else slots[index] + g  # type: ignore[operator]
+
+    with enable_grad() if create_graph else no_grad():
+        for root, g in zip(roots, grads, strict=True):
+            send(edge(root), g)
+        while heap:
+            node = heapq.heappop(heap)[1]
+            slots = pending.pop(node)
+            _arrived(node, slots, targets, found)
+            if reaches is not None and node not in reaches:
+                continue
+            want = [
+                e is not None and (reaches is None or _useful(e, reaches, targets))
+                for e in node.edges
+            ]
+            results = node.apply(slots, want, retain_graph)
+            if len(results) != len(node.edges):
+                raise RuntimeError(
+                    f"{node.name()} returned {len(results)} gradients, expected {len(node.edges)}"
+                )
+            for to, g in zip(node.edges, results, strict=True):
+                send(to, g)
+    return None if targets is None else found
+
+
+def _key(to: tuple[Any, int] | None) -> tuple[int, int]:
+    return (0, 0) if to is None else (id(to[0]), to[1])
+
+
+def _arrived(node: TapeNode, slots: list, targets: dict | None, found: list) -> None:
+    """Hooks, retained gradients and requested gradients of a node's own outputs."""
+    for i, g in enumerate(slots):
+        if g is None:
+            continue
+        if node.hooks and i in node.hooks:
+            g = slots[i] = _run_hooks(node.hooks[i], g)
+        if node.retained and i in node.retained and targets is None:
+            node.retained[i]._set_grad(g)
+        if targets is not None and (at := targets.get((id(node), i))) is not None:
+            found[at] = g
+
+
+def _run_hooks(hooks: list[Callable] | None, g: Tensor) -> Tensor:
+    for hook in hooks or ():
+        changed = hook(g)
+        if changed is not None:
+            g = changed
+    return g
+
+
+def _useful(e: tuple[Any, int], reaches: set, targets: dict | None) -> bool:
+    return e[0] in reaches or (targets is not None and _key(e) in targets)
+
+
+def _reaching(roots: Sequence[Tensor], targets: dict) -> set:
+    """The nodes from which some target can be reached."""
+    reaches: set = set()
+    seen: set = set()
+    stack = [(e[0], False) for t in roots if (e := edge(t)) is not None]
+    while stack:
+        node, done = stack.pop()
+        if isinstance(node, Tensor):
+            continue
+        if done:
+            if any(e is not None and _useful(e, reaches, targets) for e in node.edges):
+                reaches.add(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((e[0], False) for e in node.edges if e is not None)
+    return reaches
+
+
+def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+    """Adds ``g`` to a leaf's grad: in place, unless the gradient itself has a history."""
+    from tracecc.dispatch import own
+
+    if g._type != leaf._type:
+        raise RuntimeError(f"gradient of type {g._type!r} reached a leaf of type {leaf._type!r}")
+    old = leaf.grad
+    if create_graph:
+        leaf._set_grad(g if old is None else old + g)
+    elif old is None:
+        leaf._set_grad(_private(own(g)))
+    else:
+        old._write(old + g)
+    for hook in leaf._post_hooks or ():
+        hook(leaf)
+
+
+def _private(g: Tensor) -> Tensor:
+    """A handle of its own memory, so that writing one leaf's grad changes no other tensor."""
+    fresh = _new(Tensor)
+    if g._array is None:
+        assert thread.trace is not None
+        return thread.trace.snapshot(g)
+    array = g._array.copy()
+    from tracecc.tensor import Storage
+
+    _setup(fresh, array, g._type, Storage(array))
+    return fresh

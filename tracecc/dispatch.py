@@ -1,0 +1,75 @@
+"""The one door: every tensor operation goes through `apply`, which traces or evaluates, then records."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+
+from tracecc.autograd.tape import record
+from tracecc.state import thread
+from tracecc.tensor import Tensor, wrap
+from tracecc_ir.interpret import evaluate
+from tracecc_ir.op import Attrs, Expr, Op
+from tracecc_ir.types import TensorType
+
+
+def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple[Tensor, ...]:
+    """Runs one op on tensors of exactly the types its rule wants.
+
+    Under a trace this appends a node; otherwise it evaluates now. Either way the tape records it if
+    gradients flow. Results of movement ops may alias their inputs: functions that users call
+    return them through `view` or `own`.
+    """
+    attrs = op.bind(attrs or {})
+    trace = thread.trace
+    if trace is not None:
+        outputs = trace.emit(op, inputs, attrs)
+    else:
+        outputs = _evaluate(op, inputs, attrs)
+    if thread.grad_enabled and op.differentiable:
+        for t in inputs:
+            if t._requires_grad:
+                record(op, inputs, outputs, attrs)
+                break
+    return outputs
+
+
+def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Attrs) -> tuple[Tensor, ...]:
+    op.result_types([t._type for t in inputs], attrs)
+    arrays = [t._array if t._array is not None else t._numpy() for t in inputs]
+    return tuple(wrap(np.asarray(a)) for a in evaluate(op, arrays, attrs))
+
+
+class TensorEmitter:
+    """Runs op rules (derivatives, decompositions) on tensors."""
+
+    def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Attrs) -> tuple[Tensor, ...]:
+        return apply(op, inputs, attrs)
+
+    def type_of(self, value: Tensor) -> TensorType:
+        return value._type
+
+
+emitter = TensorEmitter()
+
+
+def expr(t: Tensor) -> Expr:
+    """A tensor as an operand of op rules: ``softmax(expr(x), axis=1).value``."""
+    return Expr(t, emitter)
+
+
+def own(t: Tensor) -> Tensor:
+    """``t`` in memory of its own: a copy if its array may alias another tensor's."""
+    array = t._array
+    if array is None or (array.base is None and array.flags.owndata and array.flags.writeable):
+        return t
+    t._array = np.array(array, order="C")
+    t._storage.array = t._array
+    return t
+
+
+def constant(op: Op, attrs: dict[str, Any]) -> Tensor:
+    """Runs an op that takes no operands."""
+    (t,) = apply(op, (), attrs)
+    return own(t)
