@@ -6,8 +6,9 @@ and modules say which Python values may change between calls.
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tracecc.state import thread
 from tracecc.trace.errors import TraceError

@@ -8,7 +8,8 @@ optimiser flags) are checked at every call.
 from __future__ import annotations
 
 import types
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from tracecc.tensor import Tensor
 
@@ -26,7 +27,7 @@ def is_static(value: Any) -> bool:
 
 def same(a: Any, b: Any) -> bool:
     """Equality that tells 1 from 1.0 and True, and NaN from nothing but NaN."""
-    return type(a) is type(b) and (a == b or a != a and b != b)
+    return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
 class Guards:
