@@ -113,12 +113,19 @@ class CompiledFunction:
         if thread.trace is not None:  # nested: becomes part of the outer graph
             return self.function(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
+        return self._entry(leaves, structure, args, kwargs).run(leaves)
+
+    def trace(self, *args: Any, **kwargs: Any) -> None:
+        """Traces and compiles for these arguments without running anything."""
+        self._entry(*flatten((args, kwargs)), args, kwargs)
+
+    def _entry(self, leaves: list[Any], structure: Any, args: tuple, kwargs: dict) -> Entry:
         key = signature(leaves, structure)
         entry = self._find(key, leaves)
         if entry is None:
             entry = self._build(key, leaves, structure, args, kwargs)
         self._last = entry
-        return entry.run(leaves)
+        return entry
 
     def _find(self, key: Any, leaves: list[Any]) -> Entry | None:
         for entry in self._entries.get(key, ()):
