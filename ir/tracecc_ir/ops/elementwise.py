@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Op
-from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_
-
-ALL = tuple(DTYPES.values())
-NUMBERS = INTS + FLOATS
-BITS = (bool_,) + INTS
+from tracecc_ir.ops.rules import ALL, BITS, NUMBERS
+from tracecc_ir.types import FLOATS, INTS, DType, TensorType, bool_
 
 
 def _same(x: TensorType, *rest: TensorType) -> TensorType:
     for y in rest:
         if y != x:
             raise TypeRuleError(
-                f"elementwise operands must have one type, given {x} and {y}; broadcast or cast first"
+                f"elementwise operands must have one type, given {x} and {y}; "
+                "broadcast or cast first"
             )
     return x
 
@@ -138,12 +137,30 @@ def _erfinv(y: float) -> float:
     w = -math.log((1 - y) * (1 + y))
     if w < 5:
         w -= 2.5
-        cs = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-              -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
+        cs = (
+            2.81022636e-08,
+            3.43273939e-07,
+            -3.5233877e-06,
+            -4.39150654e-06,
+            0.00021858087,
+            -0.00125372503,
+            -0.00417768164,
+            0.246640727,
+            1.50140941,
+        )
     else:
         w = math.sqrt(w) - 3
-        cs = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
-              0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
+        cs = (
+            -0.000200214257,
+            0.000100950558,
+            0.00134934322,
+            -0.00367342844,
+            0.00573950773,
+            -0.0076224613,
+            0.00943887047,
+            1.00167406,
+            2.83297682,
+        )
     p = 0.0
     for c in cs:
         p = p * w + c
@@ -155,71 +172,121 @@ def _erfinv(y: float) -> float:
 
 # Arithmetic.
 
-add = binary("add", np.add, (lambda g, z, x, y: g, lambda g, z, x, y: g), "{0} + {1}", dtypes=ALL)
-sub = binary("sub", np.subtract, (lambda g, z, x, y: g, lambda g, z, x, y: -g), "{0} - {1}")
-mul = binary(
+add: Op = binary(
+    "add", np.add, (lambda g, z, x, y: g, lambda g, z, x, y: g), "{0} + {1}", dtypes=ALL
+)
+sub: Op = binary("sub", np.subtract, (lambda g, z, x, y: g, lambda g, z, x, y: -g), "{0} - {1}")
+mul: Op = binary(
     "mul",
     np.multiply,
     (lambda g, z, x, y: g * y, lambda g, z, x, y: g * x),
     "{0} * {1}",
     dtypes=ALL,
 )
-div = binary(
-    "div", np.divide, (lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y), "{0} / {1}", 4, FLOATS,
-    domain=((-3.0, 3.0), (0.5, 3.0)), doc="true division",
-)  # fmt: skip
-floor_div = binary(
-    "floor_div", np.floor_divide, NO_GRADIENT, "floor_div({0}, {1})", 8, domain=((-9, 9), (1, 4)),
+div: Op = binary(
+    "div",
+    np.divide,
+    (lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y),
+    "{0} / {1}",
+    4,
+    FLOATS,
+    domain=((-3.0, 3.0), (0.5, 3.0)),
+    doc="true division",
+)
+floor_div: Op = binary(
+    "floor_div",
+    np.floor_divide,
+    NO_GRADIENT,
+    "floor_div({0}, {1})",
+    8,
+    domain=((-9, 9), (1, 4)),
     doc="division rounded towards minus infinity",
-)  # fmt: skip
-trunc_div = binary(
-    "trunc_div", lambda x, y: (np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))).astype(x.dtype), NO_GRADIENT,
-    "trunc_div({0}, {1})", 8, INTS, domain=((-9, 9), (1, 4)), doc="integer division rounded towards zero",
-)  # fmt: skip
-remainder = binary(
-    "remainder", np.remainder, (lambda g, z, x, y: g, lambda g, z, x, y: -g * floor(x / y)), "remainder({0}, {1})", 8,
-    domain=((-9.0, 9.0), (1.0, 4.0)), doc="x - y * floor(x / y): the sign of y",
-)  # fmt: skip
-fmod = binary(
-    "fmod", np.fmod, (lambda g, z, x, y: g, lambda g, z, x, y: -g * trunc(x / y)), "fmod({0}, {1})", 8,
-    domain=((-9.0, 9.0), (1.0, 4.0)), doc="x - y * trunc(x / y): the sign of x",
-)  # fmt: skip
-pow = binary(
-    "pow", np.power,
+)
+trunc_div: Op = binary(
+    "trunc_div",
+    lambda x, y: (np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))).astype(x.dtype),
+    NO_GRADIENT,
+    "trunc_div({0}, {1})",
+    8,
+    INTS,
+    domain=((-9, 9), (1, 4)),
+    doc="integer division rounded towards zero",
+)
+remainder: Op = binary(
+    "remainder",
+    np.remainder,
+    (lambda g, z, x, y: g, lambda g, z, x, y: -g * floor(x / y)),
+    "remainder({0}, {1})",
+    8,
+    domain=((-9.0, 9.0), (1.0, 4.0)),
+    doc="x - y * floor(x / y): the sign of y",
+)
+fmod: Op = binary(
+    "fmod",
+    np.fmod,
+    (lambda g, z, x, y: g, lambda g, z, x, y: -g * trunc(x / y)),
+    "fmod({0}, {1})",
+    8,
+    domain=((-9.0, 9.0), (1.0, 4.0)),
+    doc="x - y * trunc(x / y): the sign of x",
+)
+pow: Op = binary(
+    "pow",
+    np.power,
     (
         lambda g, z, x, y: select(y.eq(0.0), y.full(0.0), g * y * pow(x, y - 1.0)),
-        lambda g, z, x, y: g * select(x.eq(0.0), z.full(0.0), z * log(select(x.eq(0.0), x.full(1.0), x))),
+        lambda g, z, x, y: (
+            g * select(x.eq(0.0), z.full(0.0), z * log(select(x.eq(0.0), x.full(1.0), x)))
+        ),
     ),
-    "pow({0}, {1})", 20, domain=((0.3, 2.5), (0.0, 3.0)),
-)  # fmt: skip
+    "pow({0}, {1})",
+    20,
+    domain=((0.3, 2.5), (0.0, 3.0)),
+)
 
 
 def _half_at_ties(g: Any, x: Any, y: Any, wins: Any) -> Any:
-    """The gradient of max or min for x: all of it where x wins, half where both are equal (PyTorch's choice)."""
+    """The gradient of max or min for x: all where x wins, half at ties (PyTorch's choice)."""
     return select(wins, g, select(x.eq(y), g * 0.5, g.full(0.0)))
 
 
-maximum = binary(
-    "maximum", np.maximum,
-    (lambda g, z, x, y: _half_at_ties(g, x, y, x > y), lambda g, z, x, y: _half_at_ties(g, x, y, y > x)),
-    "maximum({0}, {1})", dtypes=ALL, doc="NaN if either is NaN",
-)  # fmt: skip
-minimum = binary(
-    "minimum", np.minimum,
-    (lambda g, z, x, y: _half_at_ties(g, x, y, x < y), lambda g, z, x, y: _half_at_ties(g, x, y, y < x)),
-    "minimum({0}, {1})", dtypes=ALL, doc="NaN if either is NaN",
-)  # fmt: skip
-atan2 = binary(
-    "atan2", np.arctan2,
+maximum: Op = binary(
+    "maximum",
+    np.maximum,
+    (
+        lambda g, z, x, y: _half_at_ties(g, x, y, x > y),
+        lambda g, z, x, y: _half_at_ties(g, x, y, y > x),
+    ),
+    "maximum({0}, {1})",
+    dtypes=ALL,
+    doc="NaN if either is NaN",
+)
+minimum: Op = binary(
+    "minimum",
+    np.minimum,
+    (
+        lambda g, z, x, y: _half_at_ties(g, x, y, x < y),
+        lambda g, z, x, y: _half_at_ties(g, x, y, y < x),
+    ),
+    "minimum({0}, {1})",
+    dtypes=ALL,
+    doc="NaN if either is NaN",
+)
+atan2: Op = binary(
+    "atan2",
+    np.arctan2,
     (lambda g, z, x, y: g * y / (x * x + y * y), lambda g, z, x, y: -g * x / (x * x + y * y)),
-    "atan2({0}, {1})", 20, FLOATS, domain=((0.3, 3.0), (0.3, 3.0)),
-)  # fmt: skip
+    "atan2({0}, {1})",
+    20,
+    FLOATS,
+    domain=((0.3, 3.0), (0.3, 3.0)),
+)
 
-neg = unary("neg", np.negative, lambda g, y, x: -g, "-{0}", 1, NUMBERS)
-abs = unary("abs", np.abs, lambda g, y, x: g * sign(x), "abs({0})", 1, NUMBERS)
-sign = unary("sign", np.sign, lambda g, y, x: g.full(0.0), "sign({0})", 2, NUMBERS)
-square = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, NUMBERS)
-reciprocal = unary(
+neg: Op = unary("neg", np.negative, lambda g, y, x: -g, "-{0}", 1, NUMBERS)
+abs: Op = unary("abs", np.abs, lambda g, y, x: g * sign(x), "abs({0})", 1, NUMBERS)
+sign: Op = unary("sign", np.sign, lambda g, y, x: g.full(0.0), "sign({0})", 2, NUMBERS)
+square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, NUMBERS)
+reciprocal: Op = unary(
     "reciprocal",
     lambda x: (1 / x).astype(x.dtype),
     lambda g, y, x: -g * y * y,
@@ -230,22 +297,24 @@ reciprocal = unary(
 
 # Rounding: the gradient is zero everywhere it exists.
 
-floor = unary("floor", np.floor, lambda g, y, x: g.full(0.0), cost=1)
-ceil = unary("ceil", np.ceil, lambda g, y, x: g.full(0.0), cost=1)
-trunc = unary("trunc", np.trunc, lambda g, y, x: g.full(0.0), cost=1)
-round = unary("round", np.rint, lambda g, y, x: g.full(0.0), cost=1, doc="to nearest, ties to even")
+floor: Op = unary("floor", np.floor, lambda g, y, x: g.full(0.0), cost=1)
+ceil: Op = unary("ceil", np.ceil, lambda g, y, x: g.full(0.0), cost=1)
+trunc: Op = unary("trunc", np.trunc, lambda g, y, x: g.full(0.0), cost=1)
+round: Op = unary(
+    "round", np.rint, lambda g, y, x: g.full(0.0), cost=1, doc="to nearest, ties to even"
+)
 
 # Exponentials, logarithms, roots.
 
-exp = unary("exp", np.exp, lambda g, y, x: g * y)
-exp2 = unary("exp2", np.exp2, lambda g, y, x: g * y * math.log(2))
-expm1 = unary("expm1", np.expm1, lambda g, y, x: g * (y + 1.0))
-log = unary("log", np.log, lambda g, y, x: g / x, domain=(0.1, 5.0))
-log2 = unary("log2", np.log2, lambda g, y, x: g / (x * math.log(2)), domain=(0.1, 5.0))
-log10 = unary("log10", np.log10, lambda g, y, x: g / (x * math.log(10)), domain=(0.1, 5.0))
-log1p = unary("log1p", np.log1p, lambda g, y, x: g / (x + 1.0), domain=(-0.9, 5.0))
-sqrt = unary("sqrt", np.sqrt, lambda g, y, x: g * 0.5 / y, cost=4, domain=(0.1, 5.0))
-rsqrt = unary(
+exp: Op = unary("exp", np.exp, lambda g, y, x: g * y)
+exp2: Op = unary("exp2", np.exp2, lambda g, y, x: g * y * math.log(2))
+expm1: Op = unary("expm1", np.expm1, lambda g, y, x: g * (y + 1.0))
+log: Op = unary("log", np.log, lambda g, y, x: g / x, domain=(0.1, 5.0))
+log2: Op = unary("log2", np.log2, lambda g, y, x: g / (x * math.log(2)), domain=(0.1, 5.0))
+log10: Op = unary("log10", np.log10, lambda g, y, x: g / (x * math.log(10)), domain=(0.1, 5.0))
+log1p: Op = unary("log1p", np.log1p, lambda g, y, x: g / (x + 1.0), domain=(-0.9, 5.0))
+sqrt: Op = unary("sqrt", np.sqrt, lambda g, y, x: g * 0.5 / y, cost=4, domain=(0.1, 5.0))
+rsqrt: Op = unary(
     "rsqrt",
     lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     lambda g, y, x: g * -0.5 * y / x,
@@ -255,18 +324,18 @@ rsqrt = unary(
 
 # Trigonometric and hyperbolic functions.
 
-sin = unary("sin", np.sin, lambda g, y, x: g * cos(x))
-cos = unary("cos", np.cos, lambda g, y, x: -g * sin(x))
-tan = unary("tan", np.tan, lambda g, y, x: g * (y * y + 1.0), domain=(-1.2, 1.2))
-asin = unary("asin", np.arcsin, lambda g, y, x: g * rsqrt(1.0 - x * x), domain=(-0.9, 0.9))
-acos = unary("acos", np.arccos, lambda g, y, x: -g * rsqrt(1.0 - x * x), domain=(-0.9, 0.9))
-atan = unary("atan", np.arctan, lambda g, y, x: g / (x * x + 1.0))
-sinh = unary("sinh", np.sinh, lambda g, y, x: g * cosh(x))
-cosh = unary("cosh", np.cosh, lambda g, y, x: g * sinh(x))
-tanh = unary("tanh", np.tanh, lambda g, y, x: g * (1.0 - y * y))
-asinh = unary("asinh", np.arcsinh, lambda g, y, x: g * rsqrt(x * x + 1.0))
-acosh = unary("acosh", np.arccosh, lambda g, y, x: g * rsqrt(x * x - 1.0), domain=(1.2, 5.0))
-atanh = unary("atanh", np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain=(-0.9, 0.9))
+sin: Op = unary("sin", np.sin, lambda g, y, x: g * cos(x))
+cos: Op = unary("cos", np.cos, lambda g, y, x: -g * sin(x))
+tan: Op = unary("tan", np.tan, lambda g, y, x: g * (y * y + 1.0), domain=(-1.2, 1.2))
+asin: Op = unary("asin", np.arcsin, lambda g, y, x: g * rsqrt(1.0 - x * x), domain=(-0.9, 0.9))
+acos: Op = unary("acos", np.arccos, lambda g, y, x: -g * rsqrt(1.0 - x * x), domain=(-0.9, 0.9))
+atan: Op = unary("atan", np.arctan, lambda g, y, x: g / (x * x + 1.0))
+sinh: Op = unary("sinh", np.sinh, lambda g, y, x: g * cosh(x))
+cosh: Op = unary("cosh", np.cosh, lambda g, y, x: g * sinh(x))
+tanh: Op = unary("tanh", np.tanh, lambda g, y, x: g * (1.0 - y * y))
+asinh: Op = unary("asinh", np.arcsinh, lambda g, y, x: g * rsqrt(x * x + 1.0))
+acosh: Op = unary("acosh", np.arccosh, lambda g, y, x: g * rsqrt(x * x - 1.0), domain=(1.2, 5.0))
+atanh: Op = unary("atanh", np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain=(-0.9, 0.9))
 
 # Special functions.
 
@@ -276,52 +345,56 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
-sigmoid = unary("sigmoid", _sigmoid, lambda g, y, x: g * y * (1.0 - y))
-erf = unary(
+sigmoid: Op = unary("sigmoid", _sigmoid, lambda g, y, x: g * y * (1.0 - y))
+erf: Op = unary(
     "erf", _from_math(math.erf), lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)), cost=15
 )
-erfc = unary(
+erfc: Op = unary(
     "erfc",
     _from_math(math.erfc),
     lambda g, y, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)),
     cost=15,
 )
-erfinv = unary(
-    "erfinv", _from_math(_erfinv), lambda g, y, x: g * exp(y * y) * (math.sqrt(math.pi) / 2), cost=20, domain=(-0.9, 0.9)
-)  # fmt: skip
-lgamma = unary(
+erfinv: Op = unary(
+    "erfinv",
+    _from_math(_erfinv),
+    lambda g, y, x: g * exp(y * y) * (math.sqrt(math.pi) / 2),
+    cost=20,
+    domain=(-0.9, 0.9),
+)
+lgamma: Op = unary(
     "lgamma", _from_math(_lgamma), lambda g, y, x: g * digamma(x), cost=30, domain=(0.3, 6.0)
 )
-digamma = unary("digamma", _from_math(_digamma), None, cost=30, domain=(0.3, 6.0))
+digamma: Op = unary("digamma", _from_math(_digamma), None, cost=30, domain=(0.3, 6.0))
 
 # Predicates, comparisons, bits.
 
-isnan = _elementwise("isnan", np.isnan, NO_GRADIENT, "{0} != {0}", _predicate, dtypes=FLOATS)
-isfinite = _elementwise(
+isnan: Op = _elementwise("isnan", np.isnan, NO_GRADIENT, "{0} != {0}", _predicate, dtypes=FLOATS)
+isfinite: Op = _elementwise(
     "isfinite", np.isfinite, NO_GRADIENT, "isfinite({0})", _predicate, dtypes=FLOATS
 )
-eq = comparison("eq", np.equal, "{0} == {1}")
-ne = comparison("ne", np.not_equal, "{0} != {1}")
-lt = comparison("lt", np.less, "{0} < {1}")
-le = comparison("le", np.less_equal, "{0} <= {1}")
-gt = comparison("gt", np.greater, "{0} > {1}")
-ge = comparison("ge", np.greater_equal, "{0} >= {1}")
-bit_and = binary(
+eq: Op = comparison("eq", np.equal, "{0} == {1}")
+ne: Op = comparison("ne", np.not_equal, "{0} != {1}")
+lt: Op = comparison("lt", np.less, "{0} < {1}")
+le: Op = comparison("le", np.less_equal, "{0} <= {1}")
+gt: Op = comparison("gt", np.greater, "{0} > {1}")
+ge: Op = comparison("ge", np.greater_equal, "{0} >= {1}")
+bit_and: Op = binary(
     "bit_and", np.bitwise_and, NO_GRADIENT, "{0} & {1}", dtypes=BITS, doc="logical and on bool"
 )
-bit_or = binary(
+bit_or: Op = binary(
     "bit_or", np.bitwise_or, NO_GRADIENT, "{0} | {1}", dtypes=BITS, doc="logical or on bool"
 )
-bit_xor = binary(
+bit_xor: Op = binary(
     "bit_xor", np.bitwise_xor, NO_GRADIENT, "{0} ^ {1}", dtypes=BITS, doc="logical xor on bool"
 )
-bit_not = unary(
+bit_not: Op = unary(
     "bit_not", np.invert, NO_GRADIENT, "bit_not({0})", 1, BITS, doc="logical not on bool"
 )
-shift_left = binary(
+shift_left: Op = binary(
     "shift_left", np.left_shift, NO_GRADIENT, "{0} << {1}", dtypes=INTS, domain=(0, 5)
 )
-shift_right = binary(
+shift_right: Op = binary(
     "shift_right",
     np.right_shift,
     NO_GRADIENT,
@@ -342,15 +415,19 @@ def _select_type(condition: TensorType, x: TensorType, y: TensorType) -> TensorT
     return x
 
 
-select = _elementwise(
-    "select", np.where,
+select: Op = _elementwise(
+    "select",
+    np.where,
     (
         None,
         lambda g, z, c, x, y: select(c, g, g.full(0.0)),
         lambda g, z, c, x, y: select(c, g.full(0.0), g),
     ),
-    "({1} if {0} else {2})", _select_type, dtypes=(bool_,), doc="x where the condition holds, else y",
-)  # fmt: skip
+    "({1} if {0} else {2})",
+    _select_type,
+    dtypes=(bool_,),
+    doc="x where the condition holds, else y",
+)
 
 
 def _cast_type(x: TensorType, *, dtype: DType) -> TensorType:
@@ -361,11 +438,16 @@ def _cast(x: np.ndarray, dtype: DType) -> np.ndarray:
     return np.asarray(x != 0) if dtype is bool_ else x.astype(dtype.numpy)
 
 
-cast = _elementwise(
-    "cast", _cast, (lambda g, y, x, dtype: cast(g, dtype=x.dtype),), "cast({0})", _cast_type, dtypes=ALL,
+cast: Op = _elementwise(
+    "cast",
+    _cast,
+    (lambda g, y, x, dtype: cast(g, dtype=x.dtype),),
+    "cast({0})",
+    _cast_type,
+    dtypes=ALL,
     doc="to another dtype; float to int truncates, anything to bool is != 0",
-)  # fmt: skip
-stop_gradient = _elementwise(
+)
+stop_gradient: Op = _elementwise(
     "stop_gradient",
     lambda x: x,
     NO_GRADIENT,
