@@ -1,0 +1,330 @@
+"""What users change between calls of a compiled function: eager and compiled stay equal, 20 steps each."""
+
+import numpy as np
+import pytest
+
+import tracecc as tc
+import tracecc.nn.functional as F
+from tracecc import nn, optim
+
+STEPS = 20
+
+
+def batch(seed: int, n: int = 16):
+    rng = np.random.default_rng(seed)
+    x = tc.from_numpy(rng.standard_normal((n, 6)).astype("float32"))
+    y = tc.from_numpy(rng.integers(0, 3, n))
+    return x, y
+
+
+def mlp(*middle):
+    tc.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), *middle, nn.Tanh(), nn.Linear(8, 3))
+
+
+def both(scenario):
+    """Runs ``scenario(wrap)`` eager and compiled and compares the numbers that it yields."""
+    tc.manual_seed(1)
+    eager = [np.array(v, dtype=np.float64) for v in scenario(lambda f: f)]
+    tc.manual_seed(1)
+    compiled = [np.array(v, dtype=np.float64) for v in scenario(tc.compile)]
+    assert len(eager) == len(compiled) >= STEPS
+    for step, (a, b) in enumerate(zip(eager, compiled, strict=True)):
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6, err_msg=f"value {step}")
+
+
+def training(wrap, model, opt, loss_fn=F.cross_entropy):
+    @wrap
+    def step(x, y):
+        opt.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    return step
+
+
+def weights(model):
+    return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_learning_rate_and_momentum_changed_between_calls(kind):
+    def scenario(wrap):
+        model = mlp()
+        if kind == "sgd":
+            opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        else:
+            opt = optim.Adam(model.parameters(), lr=0.1)
+        step = training(wrap, model, opt)
+        for i in range(STEPS):
+            opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+            if kind == "sgd":
+                opt.param_groups[0]["momentum"] = 0.9 - 0.01 * i
+            yield step(*batch(i)).item()
+            yield weights(model)
+
+    both(scenario)
+
+
+def test_a_hundred_learning_rates_trace_once():
+    model = mlp()
+    opt = optim.Adam(model.parameters(), lr=0.1)
+    step = training(tc.compile, model, opt)
+    for i in range(100):
+        opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+        step(*batch(i))
+    assert step.traces == 1
+
+
+def test_train_and_eval_flipped():
+    def scenario(wrap):
+        model = mlp(nn.BatchNorm1d(8), nn.Dropout(0.3))
+        forward = wrap(lambda x: model(x).sum())
+        for i in range(STEPS):
+            model.train(i % 3 != 0)
+            yield forward(batch(i)[0]).item()
+
+    both(scenario)
+
+
+def test_gradients_accumulated_over_two_calls():
+    def scenario(wrap):
+        model = mlp()
+        opt = optim.SGD(model.parameters(), lr=0.1)
+
+        @wrap
+        def accumulate(x, y):
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        for i in range(STEPS):
+            yield accumulate(*batch(i)).item()
+            yield model[0].weight.grad.numpy()
+            if i % 2:
+                opt.step()
+                opt.zero_grad()
+
+    both(scenario)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad_inside_and_outside(set_to_none):
+    def scenario(wrap):
+        model = mlp()
+        opt = optim.SGD(model.parameters(), lr=0.1)
+
+        @wrap
+        def step(x, y):
+            opt.zero_grad(set_to_none=set_to_none)
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            opt.step()
+            return loss
+
+        for i in range(STEPS):
+            yield step(*batch(i)).item()
+            yield model[2].weight.grad.numpy()
+            if i % 4 == 0:
+                opt.zero_grad(set_to_none=not set_to_none)
+
+    both(scenario)
+
+
+def test_an_input_written_in_place():
+    def scenario(wrap):
+        @wrap
+        def f(x):
+            y = x * 2
+            x.add_(1.0)
+            return (x * y).sum()
+
+        x = batch(0)[0]
+        for _ in range(STEPS):
+            yield f(x).item()
+            yield x.numpy().copy()
+
+    both(scenario)
+
+
+def test_a_view_of_a_parameter_written_in_place():
+    def scenario(wrap):
+        model = mlp()
+        w = model[0].weight
+
+        @wrap
+        def f(x):
+            with tc.no_grad():
+                w[0].mul_(0.9)
+                w[:, 1] = 0.5
+                row = w.view(-1)[3:5]
+                row += 1.0
+            return model(x).sum()
+
+        for i in range(STEPS):
+            yield f(batch(i)[0]).item()
+            yield weights(model)
+
+    both(scenario)
+
+
+def test_the_same_tensor_passed_twice():
+    def scenario(wrap):
+        @wrap
+        def f(a, b):
+            a.mul_(1.01)
+            return (a * b).sum()
+
+        for i in range(STEPS):
+            x, other = batch(i)[0], batch(i + 1)[0]
+            yield f(x, x).item()
+            yield f(x, other).item()
+            yield f(x, x[:]).item()
+
+    both(scenario)
+
+
+scale = 1.0
+
+
+def test_a_closure_scalar_and_a_global_changed():
+    global scale
+
+    def scenario(wrap):
+        global scale
+        shift = 0.0
+
+        @wrap
+        def f(x):
+            return (x * scale + shift).sum()
+
+        for i in range(STEPS):
+            scale, shift = 1.0 + i % 3, float(i % 2)
+            yield f(batch(i)[0]).item()
+
+    both(scenario)
+
+
+def test_dropout_draws_a_new_mask_each_call_and_the_eager_one_under_the_same_seed():
+    def scenario(wrap):
+        drop = nn.Dropout(0.5)
+        f = wrap(lambda x: drop(x))
+        x = tc.ones(64)
+        seen = []
+        for _ in range(STEPS):
+            seen.append(f(x).numpy().copy())
+            yield seen[-1]
+        assert len({s.tobytes() for s in seen}) == STEPS
+
+    both(scenario)
+
+
+def test_the_dropout_rate_changes_without_a_retrace():
+    drop = nn.Dropout(0.5)
+    f = tc.compile(lambda x: drop(x).sum())
+    kept = []
+    for p in (0.1, 0.5, 0.9):
+        drop.p = p
+        kept.append((f(tc.ones(10_000)) * (1 - p)).item() / 10_000)
+    np.testing.assert_allclose(kept, [0.9, 0.5, 0.1], atol=0.02)
+    assert f.traces == 1
+
+
+def test_batch_norm_running_statistics():
+    def scenario(wrap):
+        model = mlp(nn.BatchNorm1d(8))
+        step = training(wrap, model, optim.SGD(model.parameters(), lr=0.1))
+        for i in range(STEPS):
+            yield step(*batch(i)).item()
+            yield model[1].running_mean.numpy().copy()
+            yield model[1].running_var.numpy().copy()
+            yield model[1].num_batches_tracked.item()
+
+    both(scenario)
+
+
+def test_a_state_dict_loaded_between_calls():
+    def scenario(wrap):
+        model = mlp()
+        opt = optim.Adam(model.parameters(), lr=0.05)
+        step = training(wrap, model, opt)
+        saved = {k: v.clone() for k, v in model.state_dict().items()}
+        for i in range(STEPS):
+            if i == 7:
+                model.load_state_dict(saved)
+            yield step(*batch(i)).item()
+
+    both(scenario)
+
+
+def test_an_optimiser_state_dict_loaded_between_calls():
+    def scenario(wrap):
+        model = mlp()
+        opt = optim.Adam(model.parameters(), lr=0.05)
+        step = training(wrap, model, opt)
+        for i in range(STEPS):
+            if i == 9:
+                opt.load_state_dict(opt.state_dict())
+            yield step(*batch(i)).item()
+
+    both(scenario)
+
+
+def test_tied_weights():
+    def scenario(wrap):
+        tc.manual_seed(0)
+        first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+        second.weight = first.weight
+        model = nn.Sequential(first, nn.Tanh(), second)
+        opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        step = training(wrap, model, opt)
+        for i in range(STEPS):
+            yield step(*batch(i)).item()
+            yield first.weight.detach().numpy().copy()
+
+    both(scenario)
+
+
+def test_a_returned_tensor_that_aliases_an_input():
+    def scenario(wrap):
+        @wrap
+        def f(x):
+            x.mul_(0.5)
+            return x, x[1:], x.view(-1)
+
+        for i in range(STEPS):
+            x = batch(i)[0]
+            same, tail, flat = f(x)
+            assert same is x
+            tail.add_(1.0)
+            flat[0] = 7.0
+            yield x.numpy().copy()
+
+    both(scenario)
+
+
+def test_a_parameter_replaced_between_calls():
+    def scenario(wrap):
+        model = mlp()
+        f = wrap(lambda x: model(x).sum())
+        for i in range(STEPS):
+            if i == 10:
+                model[0].weight = nn.Parameter(tc.ones(8, 6))
+            yield f(batch(i)[0]).item()
+
+    both(scenario)
+
+
+def test_requires_grad_flipped_between_calls():
+    def scenario(wrap):
+        model = mlp()
+        opt = optim.SGD(model.parameters(), lr=0.1)
+        step = training(wrap, model, opt)
+        for i in range(STEPS):
+            model[0].weight.requires_grad_(i % 4 < 2)
+            yield step(*batch(i)).item()
+            yield weights(model)
+
+    both(scenario)
