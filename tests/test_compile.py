@@ -4,9 +4,9 @@ import threading
 
 import numpy as np
 import pytest
+import tracecc.nn.functional as F
 
 import tracecc as tc
-import tracecc.nn.functional as F
 from tracecc import nn, optim
 from tracecc.trace import TraceError
 
@@ -231,9 +231,7 @@ def test_gradients_flow_through_cond_and_scan():
         return tc.autograd.grad(loss(x), (w,))[0]
 
     for x in (tc.tensor([1.0, 2.0]), tc.tensor([-1.0, -2.0])):
-        np.testing.assert_allclose(
-            tc.compile(gradient)(x).numpy(), gradient(x).numpy(), rtol=1e-5
-        )
+        np.testing.assert_allclose(tc.compile(gradient)(x).numpy(), gradient(x).numpy(), rtol=1e-5)
 
 
 def test_higher_derivatives_inside_one_graph():

@@ -1,10 +1,10 @@
-"""What users change between calls of a compiled function: eager and compiled stay equal, 20 steps each."""
+"""What users change between calls: eager and compiled stay equal for 20 steps each."""
 
 import numpy as np
 import pytest
+import tracecc.nn.functional as F
 
 import tracecc as tc
-import tracecc.nn.functional as F
 from tracecc import nn, optim
 
 STEPS = 20
