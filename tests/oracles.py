@@ -73,6 +73,4 @@ def directions(
 ) -> list[Any]:
     """A random direction for each operand, zero for those that are held fixed."""
     restrict = DIRECTIONS.get(op.name, lambda x: x)
-    return [
-        restrict(rng.standard_normal(a.shape)) if i in wrt else 0 for i, a in enumerate(arrays)
-    ]
+    return [restrict(rng.standard_normal(a.shape)) if i in wrt else 0 for i, a in enumerate(arrays)]

@@ -70,7 +70,17 @@ from tracecc_ir.ops.elementwise import (
     trunc,
     trunc_div,
 )
+from tracecc_ir.ops.index import (
+    dynamic_slice,
+    dynamic_update,
+    gather,
+    gather_along,
+    scatter,
+    scatter_along,
+)
+from tracecc_ir.ops.linalg import cholesky, triangular_solve
 from tracecc_ir.ops.movement import broadcast, concat, flip, pad, permute, reshape, slice
+from tracecc_ir.ops.random import philox
 from tracecc_ir.ops.reduce import (
     argmax,
     argmin,
@@ -79,6 +89,7 @@ from tracecc_ir.ops.reduce import (
     reduce_prod,
     reduce_sum,
 )
+from tracecc_ir.ops.sort import sort
 
 __all__ = [
     "abs",
@@ -99,6 +110,7 @@ __all__ = [
     "broadcast",
     "cast",
     "ceil",
+    "cholesky",
     "concat",
     "constant",
     "cos",
@@ -110,6 +122,8 @@ __all__ = [
     "digamma",
     "div",
     "dot_general",
+    "dynamic_slice",
+    "dynamic_update",
     "eq",
     "erf",
     "erfc",
@@ -121,6 +135,8 @@ __all__ = [
     "floor",
     "floor_div",
     "fmod",
+    "gather",
+    "gather_along",
     "ge",
     "gt",
     "iota",
@@ -140,6 +156,7 @@ __all__ = [
     "neg",
     "pad",
     "permute",
+    "philox",
     "pow",
     "reciprocal",
     "reduce_max",
@@ -150,6 +167,8 @@ __all__ = [
     "reshape",
     "round",
     "rsqrt",
+    "scatter",
+    "scatter_along",
     "select",
     "shift_left",
     "shift_right",
@@ -158,12 +177,14 @@ __all__ = [
     "sin",
     "sinh",
     "slice",
+    "sort",
     "sqrt",
     "square",
     "stop_gradient",
     "sub",
     "tan",
     "tanh",
+    "triangular_solve",
     "trunc",
     "trunc_div",
 ]

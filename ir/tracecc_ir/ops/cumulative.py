@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tracecc_ir.op import OPS, Expr, Op, Sample
+from tracecc_ir.op import Expr, Op, Sample
 from tracecc_ir.ops.constant import iota
 from tracecc_ir.ops.elementwise import bit_or, isnan, select
+from tracecc_ir.ops.index import scatter_along
 from tracecc_ir.ops.movement import pad, part
 from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis, draw, wide
 from tracecc_ir.types import DType, TensorType, i64
@@ -100,7 +101,7 @@ def _running_extremum_vjp(g: Expr, y: Expr, x: Expr, axis: int, reverse: bool) -
         origin = cummin(select(record, position, position.full(2**62)), axis=axis, reverse=True)
     else:
         origin = cummax(select(record, position, position.full(0)), axis=axis)
-    return OPS["scatter_along"](x.full(0), origin, g, axis=axis, mode="add")
+    return scatter_along(x.full(0), origin, g, axis=axis, mode="add")
 
 
 cummax: Op = _op(

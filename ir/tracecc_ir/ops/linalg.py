@@ -1,0 +1,147 @@
+"""Factorisations and solves of small matrices: the last two dimensions; the others are batch."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tracecc_ir.errors import TypeRuleError
+from tracecc_ir.op import Expr, Op, Sample
+from tracecc_ir.ops.constant import iota
+from tracecc_ir.ops.contraction import dot_general
+from tracecc_ir.ops.elementwise import select
+from tracecc_ir.ops.movement import permute
+from tracecc_ir.ops.rules import check_same_dtype, draw
+from tracecc_ir.types import DType, TensorType, f32, f64, i64
+
+
+def _check_square(name: str, x: TensorType) -> None:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise TypeRuleError(f"{name} needs square matrices in the last two dimensions, given {x}")
+
+
+def transposed(x: Expr) -> Any:
+    n = x.ndim
+    return permute(x, axes=(*range(n - 2), n - 1, n - 2))
+
+
+def matmul(x: Expr, y: Expr) -> Any:
+    """The matrix product over equal batch dimensions."""
+    n = x.ndim
+    batch = tuple(range(n - 2))
+    return dot_general(x, y, contract=((n - 1,), (n - 2,)), batch=(batch, batch))
+
+
+def triangle(x: Expr, lower: bool, diagonal: float) -> Any:
+    """The part of ``x`` strictly inside a triangle, plus ``diagonal`` times its diagonal."""
+    row, column = (iota(like=x, shape=x.shape, axis=a, dtype=i64) for a in (x.ndim - 2, x.ndim - 1))
+    inside = row > column if lower else row < column
+    rest = x * diagonal if diagonal else x.full(0)
+    return select(inside, x, select(row.eq(column), rest, x.full(0)))
+
+
+def _cholesky_type(x: TensorType) -> TensorType:
+    _check_square("cholesky", x)
+    return x
+
+
+def _cholesky_vjp(g: Expr, l: Expr, x: Expr) -> Any:
+    """L^-T P(L^T g) L^-1 made symmetric; P halves the diagonal of the lower part (Murray, 2016)."""
+    inner = triangle(matmul(transposed(l), g), lower=True, diagonal=0.5)
+    inner = triangular_solve(l, inner, lower=True, transpose=True)
+    dx = triangular_solve(l, transposed(inner), lower=True, transpose=True)
+    return (dx + transposed(dx)) * 0.5
+
+
+def _positive_definite(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
+    x = rng.standard_normal(shape)
+    return (x @ x.swapaxes(-1, -2) + 2 * np.eye(shape[-1])).astype(dtype.numpy)
+
+
+def _cholesky_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
+    for shape in ((3, 3), (2, 4, 4), (1, 1), (0, 2, 2)):
+        yield Sample((_positive_definite(rng, dtype, *shape),))
+
+
+cholesky: Op = Op(
+    "cholesky",
+    "linalg",
+    _cholesky_type,
+    lambda x: np.linalg.cholesky(x),
+    (_cholesky_vjp,),
+    dtypes=(f32, f64),
+    samples=_cholesky_samples,
+    doc="the lower triangular L with L L^T = x, which is symmetric; reads x's lower triangle",
+)
+
+
+def _triangular_solve_type(
+    a: TensorType,
+    b: TensorType,
+    *,
+    lower: bool = True,
+    transpose: bool = False,
+    unit: bool = False,
+) -> TensorType:
+    _check_square("triangular_solve", a)
+    check_same_dtype("triangular_solve", a, b)
+    if b.ndim != a.ndim or b.shape[:-1] != a.shape[:-1]:
+        raise TypeRuleError(
+            f"triangular_solve of {a} needs a right-hand side of as many rows and equal batch "
+            f"dimensions, given {b}"
+        )
+    return b
+
+
+def _triangular_solve(
+    a: np.ndarray, b: np.ndarray, lower: bool, transpose: bool, unit: bool
+) -> np.ndarray:
+    """Substitution row by row, from the row that has one unknown."""
+    n = a.shape[-1]
+    if transpose:
+        a, lower = a.swapaxes(-1, -2), not lower
+    x = b.copy()
+    with np.errstate(all="ignore"):
+        for i in range(n) if lower else reversed(range(n)):
+            known = builtins.slice(0, i) if lower else builtins.slice(i + 1, n)
+            x[..., i, :] -= (a[..., i, None, known] @ x[..., known, :])[..., 0, :]
+            if not unit:
+                x[..., i, :] /= a[..., i, i, None]
+    return x
+
+
+def _triangular_solve_vjp(
+    g: Expr, x: Expr, a: Expr, b: Expr, lower: bool, transpose: bool, unit: bool
+) -> tuple:
+    db = triangular_solve(a, g, lower=lower, transpose=not transpose, unit=unit)
+    left, right = (x, db) if transpose else (db, x)
+    da = triangle(-matmul(left, transposed(right)), lower, diagonal=0 if unit else 1)
+    return da, db
+
+
+def _triangular_solve_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
+    for a, b in (((3, 3), (3, 2)), ((2, 4, 4), (2, 4, 1)), ((2, 2), (2, 0)), ((0, 0), (0, 3))):
+        for lower, transpose, unit in (
+            (True, False, False),
+            (True, True, False),
+            (False, False, True),
+            (False, True, False),
+        ):
+            matrix = draw(rng, dtype, *a) + 3 * np.eye(a[-1], dtype=dtype.numpy)
+            attrs = {"lower": lower, "transpose": transpose, "unit": unit}
+            yield Sample((matrix, draw(rng, dtype, *b)), attrs)
+
+
+triangular_solve: Op = Op(
+    "triangular_solve",
+    "linalg",
+    _triangular_solve_type,
+    _triangular_solve,
+    _triangular_solve_vjp,
+    dtypes=(f32, f64),
+    samples=_triangular_solve_samples,
+    doc="solves a x = b (a^T x = b if transpose), reading one triangle of a; unit: diagonal 1",
+)
