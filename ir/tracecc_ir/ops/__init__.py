@@ -2,6 +2,7 @@
 
 from tracecc_ir.ops.constant import constant, iota
 from tracecc_ir.ops.contraction import dot_general
+from tracecc_ir.ops.convolution import conv, conv_input_grad, conv_weight_grad
 from tracecc_ir.ops.cumulative import cummax, cummin, cumprod, cumsum
 from tracecc_ir.ops.elementwise import (
     abs,
@@ -90,6 +91,7 @@ from tracecc_ir.ops.reduce import (
     reduce_sum,
 )
 from tracecc_ir.ops.sort import sort
+from tracecc_ir.ops.window import window_max, window_sum, window_sum_grad
 
 __all__ = [
     "abs",
@@ -113,6 +115,9 @@ __all__ = [
     "cholesky",
     "concat",
     "constant",
+    "conv",
+    "conv_input_grad",
+    "conv_weight_grad",
     "cos",
     "cosh",
     "cummax",
@@ -187,4 +192,7 @@ __all__ = [
     "triangular_solve",
     "trunc",
     "trunc_div",
+    "window_max",
+    "window_sum",
+    "window_sum_grad",
 ]
