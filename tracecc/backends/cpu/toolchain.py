@@ -1,0 +1,215 @@
+"""Kernel source or LLVM text in, callable address out; object code is kept in the disk cache.
+
+Two doors: `compile_kernel` takes Python source (through Numba's frontend), `compile_ir` takes LLVM
+text. A cache hit imports neither Numba nor anything that builds IR, only llvmlite's loader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from tracecc import cache
+from tracecc.backends.cpu.target import Target, target
+
+ABI_VERSION = 1
+# Bump when the meaning of a kernel source changes: the intrinsics or the vector mathematics.
+LIBRARY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Machine code in memory.
+
+    Attributes:
+        address: of the C function `void(i64 args, i64 begin, i64 end, i64 scratch)` (of the entry
+            symbol, with its own signature, for `compile_ir`).
+        name: the entry point's name in the source.
+        symbol: the name in the object code, which ends in a hash of everything it depends on.
+        source: the text it was compiled from.
+        cached: whether the object code came from the disk cache.
+        compile_seconds: what compiling, or loading from the cache, took.
+        object_code: the relocatable object file.
+    """
+
+    address: int
+    name: str
+    symbol: str
+    source: str
+    cached: bool
+    compile_seconds: float
+    object_code: bytes
+
+    def assembly(self) -> str:
+        """The kernel disassembled by compiling nothing: LLVM's assembly text of the object is not
+        kept, so this compiles the source again and prints it."""
+        return assembly(self.source, self.name)
+
+
+_lock = threading.RLock()
+_loaded: dict[str, Kernel] = {}
+_engine: llvm.ExecutionEngine | None = None
+
+
+def vector_bits() -> int:
+    """The width in bits of the vectors that kernels use: 512, 256 or 128."""
+    return target().vector_bits
+
+
+def compile_kernel(source: str, entry: str, *, independent: bool = False) -> Kernel:
+    """Compiles a kernel from Python source.
+
+    Args:
+        source: text that defines `def entry(args, begin, end, scratch)` over the names of
+            `intrinsics.py`. It may define helper functions before the entry, decorated `@inline`.
+        entry: the function's name.
+        independent: a promise that in each innermost loop no iteration reads or writes memory that
+            another one writes (in-place elementwise work keeps it; a running sum does not). LLVM
+            then vectorises without comparing pointers at run time.
+
+    Returns:
+        The kernel, from this process's table, the disk cache or the compiler, in this order.
+
+    Raises:
+        numba.core.errors.NumbaError: the source is not in the compilable subset.
+    """
+    return _compile("kernel", source, entry, independent, None)
+
+
+def compile_ir(builder: Callable[[], str], key: str, entry: str = "entry") -> Kernel:
+    """Compiles hand-built LLVM text.
+
+    Args:
+        builder: returns the text of a module that defines `@entry` with external linkage (the text
+            `entry` is replaced by a unique symbol). It may declare and call the functions of
+            `vecmath` (`@tcc.exp.f32` ...). Called only when the code is not in the cache.
+        key: everything the text depends on besides the target: a name, a version, parameters.
+        entry: the symbol of the entry point.
+
+    Returns:
+        The kernel; its address has whatever signature the text gave the entry.
+    """
+    return _compile("ir", key, entry, False, builder)
+
+
+def assembly(source: str, entry: str, *, independent: bool = False) -> str:
+    """The assembly text of a kernel, compiled afresh for the current target."""
+    goal = target()
+    module, machine = _optimised("kernel", source, entry, independent, None, goal, "tcc_kernel")
+    return machine.emit_assembly(module)
+
+
+def llvm_text(source: str, entry: str, *, independent: bool = False) -> str:
+    """The optimised LLVM text of a kernel, compiled afresh for the current target."""
+    module, _ = _optimised("kernel", source, entry, independent, None, target(), "tcc_kernel")
+    return str(module)
+
+
+def _compile(
+    kind: str, source: str, entry: str, independent: bool, builder: Callable[[], str] | None
+) -> Kernel:
+    goal = target()
+    key = "\n".join((kind, _versions(), _machine_key(goal), entry, str(independent), source))
+    found = _loaded.get(key)
+    if found is not None:
+        return found
+    with _lock:
+        found = _loaded.get(key)
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        symbol = f"tcc_{entry}_{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+        code = cache.get(key)
+        cached = code is not None
+        if code is None:
+            module, machine = _optimised(kind, source, entry, independent, builder, goal, symbol)
+            code = machine.emit_object(module)
+            cache.put(key, code, source if kind == "kernel" else str(module))
+        address = _load(code, symbol)
+        kernel = Kernel(address, entry, symbol, source, cached, time.perf_counter() - start, code)
+        _loaded[key] = kernel
+        return kernel
+
+
+def _versions() -> str:
+    global _version_text
+    if not _version_text:
+        _version_text = (
+            f"abi {ABI_VERSION} library {LIBRARY_VERSION} llvmlite {llvmlite.__version__} "
+            f"numba {importlib.metadata.version('numba')}"
+        )
+    return _version_text
+
+
+_version_text = ""
+
+
+def _machine_key(goal: Target) -> str:
+    return f"{goal.triple} {goal.cpu} {goal.features} {goal.vector_bits}"
+
+
+def _optimised(
+    kind: str,
+    source: str,
+    entry: str,
+    independent: bool,
+    builder: Callable[[], str] | None,
+    goal: Target,
+    symbol: str,
+) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The optimised module whose function `symbol` is the entry."""
+    # Imported here because a process with a warm cache needs neither, and Numba takes long.
+    from tracecc.backends.cpu import vecmath
+
+    if kind == "kernel":
+        from tracecc.backends.cpu import frontend
+
+        text = frontend.lower(source, entry, symbol, independent)
+    else:
+        assert builder is not None
+        text = builder().replace(f"@{entry}(", f"@{symbol}(").replace(f'@"{entry}"', f"@{symbol}")
+    module = llvm.parse_assembly(_with_attributes(vecmath.link(text, goal), goal))
+    machine = goal.machine()
+    module.triple = goal.triple
+    module.data_layout = str(machine.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    options.loop_interleaving = True
+    options.loop_unrolling = True
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return module, machine
+
+
+def _with_attributes(text: str, goal: Target) -> str:
+    """The text with the preferred vector width on every function it defines."""
+    width = f'"prefer-vector-width"="{goal.vector_bits}"'
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("define "):
+            head, parenthesis, tail = line.rpartition(")")
+            lines[number] = f"{head}{parenthesis} {width}{tail}"
+    return "\n".join(lines)
+
+
+def _load(code: bytes, symbol: str) -> int:
+    """Puts object code into memory, for as long as the process lives."""
+    global _engine
+    if _engine is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        module = llvm.parse_assembly("")
+        module.triple = llvm.get_process_triple()
+        machine = llvm.Target.from_triple(module.triple).create_target_machine(jit=True)
+        _engine = llvm.create_mcjit_compiler(module, machine)
+    _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine.finalize_object()
+    return _engine.get_function_address(symbol)
