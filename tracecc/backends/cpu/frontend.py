@@ -130,8 +130,8 @@ define void @{symbol}(i64 %args, i64 %begin, i64 %end, i64 %scratch) nounwind {{
 
 
 _ACCESS = re.compile(r"^  (?:%\S+ = load |store )")
-_LABEL = re.compile(r'^("[^"]+"|[\w.$-]+):')
-_BRANCH = re.compile(r'^  br (?:label %("[^"]+"|[\w.$-]+)|i1 [^,]+, label %("[^"]+"|\S+), label %("[^"]+"|\S+))\s*$')
+_LABEL = re.compile(r'^"?([^"\s:]+)"?:')
+_JUMP = re.compile(r'^  br label %"?([^"\s]+)"?$')
 
 
 def _as_independent(text: str) -> str:
@@ -147,7 +147,7 @@ def _as_independent(text: str) -> str:
             seen.add(label[1])
         elif _ACCESS.match(line):
             lines[number] = line + ", !llvm.access.group !9000"
-        elif (branch := _BRANCH.match(line)) and seen.intersection(branch.groups()):
+        elif (jump := _JUMP.match(line)) and jump[1] in seen:
             lines[number] = line + f", !llvm.loop !{9002 + loops}"
             loops += 1
     marks = ["!9000 = distinct !{}", '!9001 = !{!"llvm.loop.parallel_accesses", !9000}']
