@@ -9,7 +9,7 @@ import builtins
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,13 +48,12 @@ def counts_of(sizes: Shape, window: Shape, stride: Ints, padding: Padding, dilat
 
 
 def taps(window: Ints, counts: Ints, stride: Ints, dilation: Ints) -> Iterator[tuple[Ints, tuple]]:
-    """Each position in the window, and the index that reads it from a padded input for every window."""
+    """Each position in the window, and the index that reads it for all windows at once."""
     for tap in itertools.product(*map(range, window)):
-        steps = zip(tap, counts, stride, dilation, strict=True)
-        yield (
-            tap,
-            (..., *(builtins.slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in steps)),
-        )
+        starts = [k * d for k, d in zip(tap, dilation, strict=True)]
+        limits = [f + (n - 1) * s + 1 for f, n, s in zip(starts, counts, stride, strict=True)]
+        index: tuple = (..., *map(builtins.slice, starts, limits, stride))
+        yield tap, index
 
 
 def padded(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:
@@ -198,7 +197,8 @@ def _conv_input_grad(
     rows = gradient.reshape(n, groups, gradient.shape[2], math.prod(counts))
     with np.errstate(all="ignore"):
         for tap, index in taps(window, counts, stride, dilation):
-            matrix = weight[(..., *tap)].swapaxes(-1, -2)
+            here: tuple = (..., *tap)
+            matrix = weight[here].swapaxes(-1, -2)
             result[index] += np.matmul(matrix, rows).reshape([n, groups, channels, *counts])
     x = unpadded(result, padding)
     return x.reshape([n, groups * channels, *x_spatial]).astype(g.dtype, copy=False)
@@ -218,50 +218,60 @@ def _conv_weight_grad(
     n, _, o = gradient.shape[:3]
     c = source.shape[2]
     rows = gradient.reshape(n, groups, o, math.prod(counts)).transpose(1, 2, 0, 3)
-    rows = rows.reshape(groups, o, n * math.prod(counts))
+    matrix = rows.reshape(groups, o, n * math.prod(counts))
     parts = []
     with np.errstate(all="ignore"):
         for _, index in taps(w_spatial, counts, stride, dilation):
             columns = source[index].reshape(n, groups, c, math.prod(counts)).transpose(1, 0, 3, 2)
-            parts.append(np.matmul(rows, columns.reshape(groups, n * math.prod(counts), c)))
+            parts.append(np.matmul(matrix, columns.reshape(groups, n * math.prod(counts), c)))
     result = np.stack(parts, axis=-1).reshape([groups * o, c, *w_spatial])
     return result.astype(x.dtype, copy=False)
 
 
-# Input sizes, weight sizes, stride, padding, dilation, groups.
-CASES: tuple[tuple[Ints, Ints, Ints, Padding, Ints, int], ...] = (
-    ((2, 3, 5, 6), (4, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
-    ((2, 4, 7, 5), (6, 2, 3, 2), (2, 1), ((0, 2), (1, 0)), (2, 3), 2),
-    ((1, 3, 4, 4), (6, 1, 2, 2), (3, 2), ((0, 0), (0, 0)), (1, 1), 3),
-    ((2, 2, 9), (3, 2, 3), (2,), ((1, 0),), (2,), 1),
-    ((1, 2, 4, 3, 5), (2, 1, 2, 3, 1), (1, 2, 2), ((1, 0), (1, 1), (0, 0)), (1, 1, 2), 2),
-    ((0, 2, 3, 3), (2, 2, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+class Case(NamedTuple):
+    x: Ints
+    w: Ints
+    stride: Ints
+    padding: Padding
+    dilation: Ints
+    groups: int
+
+    @property
+    def y(self) -> Ints:
+        sizes = counts_of(self.x[2:], self.w[2:], self.stride, self.padding, self.dilation)
+        return (self.x[0], self.w[0], *sizes)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        keys = ("stride", "padding", "dilation", "groups")
+        return {key: getattr(self, key) for key in keys}
+
+
+CASES = (
+    Case((2, 3, 5, 6), (4, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    Case((2, 4, 7, 5), (6, 2, 3, 2), (2, 1), ((0, 2), (1, 0)), (2, 3), 2),
+    Case((1, 3, 4, 4), (6, 1, 2, 2), (3, 2), ((0, 0), (0, 0)), (1, 1), 3),
+    Case((2, 2, 9), (3, 2, 3), (2,), ((1, 0),), (2,), 1),
+    Case((1, 2, 4, 3, 5), (2, 1, 2, 3, 1), (1, 2, 2), ((1, 0), (1, 1), (0, 0)), (1, 1, 2), 2),
+    Case((0, 2, 3, 3), (2, 2, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
 )
 
 
-def _attrs(stride: Ints, padding: Padding, dilation: Ints, groups: int) -> dict[str, Any]:
-    return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-
-
 def _conv_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for x, w, *rest in CASES:
-        yield Sample((draw(rng, dtype, *x), draw(rng, dtype, *w)), _attrs(*rest))
-
-
-def _out_shape(x: Ints, w: Ints, stride: Ints, padding: Padding, dilation: Ints) -> Ints:
-    return (x[0], w[0], *counts_of(x[2:], w[2:], stride, padding, dilation))
+    for c in CASES:
+        yield Sample((draw(rng, dtype, *c.x), draw(rng, dtype, *c.w)), c.attrs)
 
 
 def _input_grad_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for x, w, *rest, groups in CASES:
-        operands = draw(rng, dtype, *_out_shape(x, w, *rest)), draw(rng, dtype, *w)
-        yield Sample(operands, {"x_spatial": x[2:], **_attrs(*rest, groups)})
+    for c in CASES:
+        operands = draw(rng, dtype, *c.y), draw(rng, dtype, *c.w)
+        yield Sample(operands, {"x_spatial": c.x[2:], **c.attrs})
 
 
 def _weight_grad_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for x, w, *rest, groups in CASES:
-        operands = draw(rng, dtype, *x), draw(rng, dtype, *_out_shape(x, w, *rest))
-        yield Sample(operands, {"w_spatial": w[2:], **_attrs(*rest, groups)})
+    for c in CASES:
+        operands = draw(rng, dtype, *c.x), draw(rng, dtype, *c.y)
+        yield Sample(operands, {"w_spatial": c.w[2:], **c.attrs})
 
 
 conv: Op = Op(
@@ -275,7 +285,7 @@ conv: Op = Op(
     ),
     dtypes=FLOATS,
     samples=_conv_samples,
-    doc="cross-correlation of x [N, C, *S] with w [O, C / groups, *K]; padding = ((low, high), ...)",
+    doc="cross-correlation of x [N, C, *S] with w [O, C / groups, *K]; padding ((low, high), ...)",
 )
 conv_input_grad: Op = Op(
     "conv_input_grad",

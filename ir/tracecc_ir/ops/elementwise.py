@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import NO_GRADIENT, Op
-from tracecc_ir.ops.rules import ALL, BITS, NUMBERS
-from tracecc_ir.types import FLOATS, INTS, DType, TensorType, bool_
+from tracecc_ir.op import NO_GRADIENT, Op, Sample
+from tracecc_ir.ops import special
+from tracecc_ir.ops.rules import ALL, BITS, HALVES, NUMBERS, draw, wide
+from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_
 
 
 def _same(x: TensorType, *rest: TensorType) -> TensorType:
@@ -93,81 +94,13 @@ def comparison(name: str, reference: Callable, scalar: str) -> Op:
     return _elementwise(name, reference, NO_GRADIENT, scalar, _compared, dtypes=ALL)
 
 
-# Special functions that NumPy lacks; math's are correctly rounded to within an ulp.
+def _through_f64(f: Callable) -> Callable:
+    return lambda x, **attrs: f(x.astype(np.float64), **attrs).astype(x.dtype)
 
 
-def _from_math(f: Callable[[float], float]) -> Callable:
-    def vectorised(x: np.ndarray) -> np.ndarray:
-        flat = [f(v) for v in np.asarray(x, np.float64).ravel()]
-        return np.array(flat, np.float64).reshape(np.shape(x)).astype(x.dtype)
-
-    return vectorised
-
-
-def _lgamma(x: float) -> float:
-    try:
-        return math.lgamma(x)
-    except (ValueError, OverflowError):
-        return math.inf
-
-
-def _digamma(x: float) -> float:
-    """Recurrence to x >= 10, then the asymptotic series; reflection below zero (Abramowitz & Stegun 6.3)."""
-    if x != x or x == math.inf:
-        return x
-    if x == 0:
-        return math.copysign(math.inf, -x)
-    if x < 0:
-        return math.nan if x == math.floor(x) else _digamma(1 - x) - math.pi / math.tan(math.pi * x)
-    total = 0.0
-    while x < 10:
-        total -= 1 / x
-        x += 1
-    r = 1 / (x * x)
-    series = r * (
-        1 / 12 - r * (1 / 120 - r * (1 / 252 - r * (1 / 240 - r * (5 / 660 - r * 691 / 32760))))
-    )
-    return total + math.log(x) - 0.5 / x - series
-
-
-def _erfinv(y: float) -> float:
-    """Giles' approximation (GPU Computing Gems, 2011) polished by two Newton steps in double."""
-    if not -1 < y < 1:
-        return math.copysign(math.inf, y) if abs(y) == 1 else math.nan
-    w = -math.log((1 - y) * (1 + y))
-    if w < 5:
-        w -= 2.5
-        cs = (
-            2.81022636e-08,
-            3.43273939e-07,
-            -3.5233877e-06,
-            -4.39150654e-06,
-            0.00021858087,
-            -0.00125372503,
-            -0.00417768164,
-            0.246640727,
-            1.50140941,
-        )
-    else:
-        w = math.sqrt(w) - 3
-        cs = (
-            -0.000200214257,
-            0.000100950558,
-            0.00134934322,
-            -0.00367342844,
-            0.00573950773,
-            -0.0076224613,
-            0.00943887047,
-            1.00167406,
-            2.83297682,
-        )
-    p = 0.0
-    for c in cs:
-        p = p * w + c
-    x = p * y
-    for _ in range(2):
-        x -= (math.erf(x) - y) / (2 / math.sqrt(math.pi) * math.exp(-x * x))
-    return x
+def _through_f32(f: Callable) -> Callable:
+    """Computes 16-bit floats in f32 and rounds once."""
+    return lambda x: f(wide(x)).astype(x.dtype)
 
 
 # Arithmetic.
@@ -230,9 +163,19 @@ fmod: Op = binary(
     domain=((-9.0, 9.0), (1.0, 4.0)),
     doc="x - y * trunc(x / y): the sign of x",
 )
+
+
+def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of integers, a negative exponent gives 1 / x^|y| rounded to zero: 0 unless x is 1 or -1."""
+    if x.dtype.kind == "f" or x.dtype in HALVES or not (y < 0).any():
+        return np.power(x, y)
+    inverse = np.where(np.abs(x) == 1, np.power(x, y & 1), 0)
+    return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0))).astype(x.dtype)
+
+
 pow: Op = binary(
     "pow",
-    np.power,
+    _power,
     (
         lambda g, z, x, y: select(y.eq(0.0), y.full(0.0), g * y * pow(x, y - 1.0)),
         lambda g, z, x, y: (
@@ -288,7 +231,7 @@ sign: Op = unary("sign", np.sign, lambda g, y, x: g.full(0.0), "sign({0})", 2, N
 square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, NUMBERS)
 reciprocal: Op = unary(
     "reciprocal",
-    lambda x: (1 / x).astype(x.dtype),
+    _through_f32(lambda x: 1 / x),
     lambda g, y, x: -g * y * y,
     "1 / {0}",
     4,
@@ -316,7 +259,7 @@ log1p: Op = unary("log1p", np.log1p, lambda g, y, x: g / (x + 1.0), domain=(-0.9
 sqrt: Op = unary("sqrt", np.sqrt, lambda g, y, x: g * 0.5 / y, cost=4, domain=(0.1, 5.0))
 rsqrt: Op = unary(
     "rsqrt",
-    lambda x: (1 / np.sqrt(x)).astype(x.dtype),
+    _through_f32(lambda x: 1 / np.sqrt(x)),
     lambda g, y, x: g * -0.5 * y / x,
     cost=6,
     domain=(0.1, 5.0),
@@ -342,30 +285,69 @@ atanh: Op = unary("atanh", np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+    return np.where(x >= 0, 1, e) / (1 + e)
 
 
-sigmoid: Op = unary("sigmoid", _sigmoid, lambda g, y, x: g * y * (1.0 - y))
+def _polygamma_type(x: TensorType, *, n: int) -> TensorType:
+    if n < 0:
+        raise TypeRuleError(f"polygamma needs an order n >= 0, given {n}")
+    return x
+
+
+def _polygamma_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
+    for n in range(4):
+        yield Sample((rng.uniform(0.3, 6.0, (2, 5)).astype(dtype.numpy),), {"n": n})
+
+
+sigmoid: Op = unary("sigmoid", _through_f32(_sigmoid), lambda g, y, x: g * y * (1.0 - y))
 erf: Op = unary(
-    "erf", _from_math(math.erf), lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)), cost=15
+    "erf",
+    _through_f64(special.erf),
+    lambda g, y, x: g * exp(-x * x) * special.TWO_OVER_ROOT_PI,
+    cost=15,
 )
 erfc: Op = unary(
     "erfc",
-    _from_math(math.erfc),
-    lambda g, y, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)),
+    _through_f64(special.erfc),
+    lambda g, y, x: g * exp(-x * x) * -special.TWO_OVER_ROOT_PI,
     cost=15,
+    doc="1 - erf(x)",
 )
 erfinv: Op = unary(
     "erfinv",
-    _from_math(_erfinv),
-    lambda g, y, x: g * exp(y * y) * (math.sqrt(math.pi) / 2),
+    _through_f64(special.erfinv),
+    lambda g, y, x: g * exp(y * y) / special.TWO_OVER_ROOT_PI,
     cost=20,
     domain=(-0.9, 0.9),
 )
 lgamma: Op = unary(
-    "lgamma", _from_math(_lgamma), lambda g, y, x: g * digamma(x), cost=30, domain=(0.3, 6.0)
+    "lgamma",
+    _through_f64(special.lgamma),
+    lambda g, y, x: g * digamma(x),
+    cost=30,
+    domain=(0.3, 6.0),
+    doc="log |gamma(x)|",
 )
-digamma: Op = unary("digamma", _from_math(_digamma), None, cost=30, domain=(0.3, 6.0))
+digamma: Op = unary(
+    "digamma",
+    _through_f64(special.digamma),
+    lambda g, y, x: g * polygamma(x, n=1),
+    cost=30,
+    domain=(0.3, 6.0),
+    doc="the derivative of lgamma",
+)
+polygamma: Op = _elementwise(
+    "polygamma",
+    _through_f64(special.polygamma),
+    (lambda g, y, x, n: g * polygamma(x, n=n + 1),),
+    "polygamma({0}, {n})",
+    _polygamma_type,
+    cost=60,
+    dtypes=FLOATS,
+    domain=(0.3, 6.0),
+    samples=_polygamma_samples,
+    doc="the n-th derivative of digamma",
+)
 
 # Predicates, comparisons, bits.
 
@@ -415,6 +397,12 @@ def _select_type(condition: TensorType, x: TensorType, y: TensorType) -> TensorT
     return x
 
 
+def _select_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
+    for chosen in ALL:
+        for shape in ((), (3, 0), (2, 5)):
+            yield Sample(tuple(draw(rng, d, *shape) for d in (bool_, chosen, chosen)))
+
+
 select: Op = _elementwise(
     "select",
     np.where,
@@ -426,6 +414,7 @@ select: Op = _elementwise(
     "({1} if {0} else {2})",
     _select_type,
     dtypes=(bool_,),
+    samples=_select_samples,
     doc="x where the condition holds, else y",
 )
 
@@ -438,6 +427,15 @@ def _cast(x: np.ndarray, dtype: DType) -> np.ndarray:
     return np.asarray(x != 0) if dtype is bool_ else x.astype(dtype.numpy)
 
 
+def _cast_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
+    for target in ALL:
+        for shape in ((), (3, 0), (2, 5)):
+            x = draw(rng, dtype, *shape)
+            if target is DTYPES["u8"] and dtype.is_signed:  # C leaves negative floats open
+                x = np.abs(x)
+            yield Sample((x,), {"dtype": target})
+
+
 cast: Op = _elementwise(
     "cast",
     _cast,
@@ -445,6 +443,7 @@ cast: Op = _elementwise(
     "cast({0})",
     _cast_type,
     dtypes=ALL,
+    samples=_cast_samples,
     doc="to another dtype; float to int truncates, anything to bool is != 0",
 )
 stop_gradient: Op = _elementwise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ def _window_max_type(
     for k, (low, high), d in zip(window, padding, dilation, strict=True):
         if low > (k - 1) * d or high > (k - 1) * d:
             raise TypeRuleError(
-                f"window_max of {x} has windows of padding alone: padding={(low, high)} is not less "
-                f"than the extent of a window of {k} with dilation {d}"
+                f"window_max of {x} may not have windows of padding alone, given "
+                f"padding={(low, high)} for a window of {k} with dilation {d}"
             )
     return values, values.with_dtype(i64)
 
@@ -70,7 +71,7 @@ def _flat(x: Expr, rank: int) -> Expr:
     return reshape(x, shape=(*lead, product(x.shape[x.ndim - rank :])))
 
 
-def _window_max_vjp(gs: tuple, outs: tuple, x: Expr, window: Ints, **attrs: object) -> tuple:
+def _window_max_vjp(gs: tuple, outs: tuple, x: Expr, window: Ints, **attrs: Any) -> tuple:
     """Each window's gradient goes to its maximum: a scatter over the flat spatial positions."""
     rank = len(window)
     index, g = _flat(outs[1], rank), _flat(gs[0], rank)
@@ -126,7 +127,7 @@ def _window_sum(
     return result.astype(x.dtype, copy=False)
 
 
-def _window_sum_vjp(g: Expr, y: Expr, x: Expr, window: Ints, **attrs: object) -> Expr:
+def _window_sum_vjp(g: Expr, y: Expr, x: Expr, window: Ints, **attrs: Any) -> Any:
     spatial = x.shape[x.ndim - len(window) :]
     return window_sum_grad(g, x_spatial=spatial, window=window, **attrs)
 
@@ -172,15 +173,16 @@ def _window_sum_grad(
     return unpadded(result, padding).astype(g.dtype, copy=False)
 
 
-def _window_sum_grad_vjp(c: Expr, y: Expr, g: Expr, x_spatial: Shape, **attrs: object) -> Expr:
+def _window_sum_grad_vjp(c: Expr, y: Expr, g: Expr, x_spatial: Shape, **attrs: Any) -> Any:
     return window_sum(c, **attrs)
 
 
 def _window_sum_grad_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for sample in _window_samples(rng, dtype):
-        lead = sample.inputs[0].ndim - len(sample.attrs["window"])
-        g = _window_sum(*sample.inputs, **sample.attrs)
-        attrs = {"x_spatial": sample.inputs[0].shape[lead:], **sample.attrs}
+        (x,) = sample.inputs
+        lead = x.ndim - len(sample.attrs["window"])
+        g = _window_sum(x, **sample.attrs)
+        attrs = {"x_spatial": x.shape[lead:], **sample.attrs}
         yield Sample((draw(rng, dtype, *g.shape),), attrs)
 
 
