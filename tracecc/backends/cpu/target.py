@@ -23,6 +23,7 @@ class Target:
     def __init__(self, cpu: str, features: str):
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()
         self.triple = llvm.get_process_triple()
         host = cpu == "host"
         self.cpu = llvm.get_host_cpu_name() if host else cpu

@@ -206,6 +206,7 @@ def _load(code: bytes, symbol: str) -> int:
     if _engine is None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()
         module = llvm.parse_assembly("")
         module.triple = llvm.get_process_triple()
         machine = llvm.Target.from_triple(module.triple).create_target_machine(jit=True)
