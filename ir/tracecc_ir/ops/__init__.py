@@ -2,6 +2,7 @@
 
 from tracecc_ir.ops.constant import constant, iota
 from tracecc_ir.ops.contraction import dot_general
+from tracecc_ir.ops.control import call, cond, kernel, scan, vjp, while_
 from tracecc_ir.ops.convolution import conv, conv_input_grad, conv_weight_grad
 from tracecc_ir.ops.cumulative import cummax, cummin, cumprod, cumsum
 from tracecc_ir.ops.elementwise import (

@@ -64,7 +64,8 @@ def padded(x: np.ndarray, padding: Padding, value: float = 0) -> np.ndarray:
 
 def unpadded(x: np.ndarray, padding: Padding) -> np.ndarray:
     bounds = zip(padding, x.shape[x.ndim - len(padding) :], strict=True)
-    return x[(..., *(builtins.slice(low, n - high) for (low, high), n in bounds))]
+    index: tuple = (..., *(builtins.slice(low, n - high) for (low, high), n in bounds))
+    return x[index]
 
 
 def _check(

@@ -227,7 +227,14 @@ atan2: Op = binary(
 
 neg: Op = unary("neg", np.negative, lambda g, y, x: -g, "-{0}", 1, NUMBERS)
 abs: Op = unary("abs", np.abs, lambda g, y, x: g * sign(x), "abs({0})", 1, NUMBERS)
-sign: Op = unary("sign", np.sign, lambda g, y, x: g.full(0.0), "sign({0})", 2, NUMBERS)
+sign: Op = unary(
+    "sign",
+    lambda x: np.where(x != x, np.zeros_like(x), np.sign(x)),
+    lambda g, y, x: g.full(0.0),
+    cost=2,
+    dtypes=NUMBERS,
+    doc="-1, 0 or 1; 0 of NaN (PyTorch's choice)",
+)
 square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, NUMBERS)
 reciprocal: Op = unary(
     "reciprocal",
@@ -432,7 +439,7 @@ def _cast_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
         for shape in ((), (3, 0), (2, 5)):
             x = draw(rng, dtype, *shape)
             if target is DTYPES["u8"] and dtype.is_signed:  # C leaves negative floats open
-                x = np.abs(x)
+                x = np.asarray(np.abs(x))
             yield Sample((x,), {"dtype": target})
 
 

@@ -1,0 +1,277 @@
+"""Ops that hold graphs: calls, branches, loops, fused groups; and the derivative of any op as a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracecc_ir.dims import Size
+from tracecc_ir.errors import NotDifferentiable, TypeRuleError
+from tracecc_ir.graph import Builder, Graph, Value, replay
+from tracecc_ir.op import Expr, Op, op_named
+from tracecc_ir.ops.constant import constant
+from tracecc_ir.passes.grad import Derived, gradient
+from tracecc_ir.types import TensorType, bool_
+
+Types = tuple[TensorType, ...]
+
+
+def _region(name: str, region: Graph, operands: Sequence[TensorType]) -> Types:
+    """The result types of a region, which must take exactly these operands."""
+    if region.state or region.updates:
+        raise TypeRuleError(f"a region of {name} sees only its operands, so it holds no state")
+    expected = [v.type for v in region.inputs]
+    if expected != list(operands):
+        raise TypeRuleError(f"the region of {name} takes {expected}, given {list(operands)}")
+    return tuple(v.type for v in region.outputs)
+
+
+def _call_type(*xs: TensorType, body: Graph) -> Types:
+    return _region("call", body, xs)
+
+
+call = Op(
+    "call",
+    "control",
+    _call_type,
+    vjp=Derived(),
+    decomposition=lambda *xs, body: replay(body, xs),
+    doc="the results of a graph; inlined by decompose",
+)
+
+
+def _kernel_type(*xs: TensorType, body: Graph, name: str, kind: str) -> Types:
+    return _region("kernel", body, xs)
+
+
+kernel = Op(
+    "kernel",
+    "kernel",
+    _kernel_type,
+    decomposition=lambda *xs, body, name, kind: replay(body, xs),
+    doc="a fused group, which a backend turns into one kernel",
+)
+
+
+def _cond_type(p: TensorType, *xs: TensorType, then: Graph, otherwise: Graph) -> Types:
+    if p != TensorType(bool_, ()):
+        raise TypeRuleError(f"cond needs a condition bool[], given {p}")
+    results, other = _region("cond", then, xs), _region("cond", otherwise, xs)
+    if results != other:
+        raise TypeRuleError(f"the branches of cond must agree, given {results} and {other}")
+    return results
+
+
+def _float_positions(xs: Sequence[Any]) -> list[int]:
+    return [i for i, x in enumerate(xs) if x.dtype.kind == "float"]
+
+
+def _tuple(value: Any) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _cond_vjp(g: Any, y: Any, p: Expr, *xs: Expr, then: Graph, otherwise: Graph) -> tuple:
+    """Each branch's gradient, which repeats that branch's forward computation."""
+    wrt = _float_positions(xs)
+    branches = {"then": gradient(then, wrt), "otherwise": gradient(otherwise, wrt)}
+    found = dict(zip(wrt, _tuple(cond(p, *xs, *_tuple(g), **branches)), strict=True)) if wrt else {}
+    return (None, *(found.get(i) for i in range(len(xs))))
+
+
+cond = Op(
+    "cond",
+    "control",
+    _cond_type,
+    vjp=_cond_vjp,
+    doc="the results of `then` if the condition bool[] holds, else of `otherwise`",
+)
+
+
+def _while_type(*xs: TensorType, condition: Graph, body: Graph) -> Types:
+    if _region("while", condition, xs) != (TensorType(bool_, ()),):
+        raise TypeRuleError("the condition of while must return one bool[]")
+    if (results := _region("while", body, xs)) != xs:
+        raise TypeRuleError(f"the body of while must return what it takes, {xs}, not {results}")
+    return results
+
+
+def _while_vjp(*_: Any, **__: Any) -> tuple:
+    raise NotDifferentiable(
+        "while has no derivative, as its number of steps is unknown; use scan for a loop of known "
+        "length, or detach() its operands"
+    )
+
+
+while_ = Op(
+    "while",
+    "control",
+    _while_type,
+    vjp=_while_vjp,
+    doc="repeats `body` as long as `condition` holds; forward only",
+)
+
+
+def _scan_type(
+    *operands: TensorType,
+    body: Graph,
+    consts: int,
+    carries: int,
+    length: Size,
+    reverse: bool = False,
+) -> Types:
+    fixed, xs = operands[: consts + carries], operands[consts + carries :]
+    for x in xs:
+        if x.ndim == 0 or x.shape[0] != length:
+            raise TypeRuleError(f"scan of length {length} needs operands that long, given {x}")
+    results = _region("scan", body, [*fixed, *(x.with_shape(x.shape[1:]) for x in xs)])
+    if results[:carries] != operands[consts : consts + carries]:
+        raise TypeRuleError(
+            f"the body of scan must return its carries {operands[consts : consts + carries]} "
+            f"first, not {results[:carries]}"
+        )
+    return (*results[:carries], *(y.with_shape((length, *y.shape)) for y in results[carries:]))
+
+
+def _with_history(body: Graph, consts: int, carries: int) -> Graph:
+    """The body of scan with the carries it was given as further outputs."""
+    b = Builder(body.name)
+    inputs = [b.input(v.type, v.name) for v in body.inputs]
+    b.graph.outputs = b.inline(body, inputs) + inputs[consts : consts + carries]
+    return b.graph
+
+
+def _step_gradient(body: Graph, consts: int, carries: int, wrt: list[int]) -> Graph:
+    """One step of the reverse scan.
+
+    Consts: those of the forward scan. Carries: cotangents of the float carries, then the sums so
+    far for the float consts. Slices: the forward carries before the step, the forward slices and
+    the cotangents of the float ys. Returns the new carries, then gradients of the float slices.
+    """
+    step = gradient(body, wrt)
+    b = Builder(body.name + "_grad")
+
+    def inputs(values: Sequence[Value], suffix: str = "") -> list[Value]:
+        return [b.input(v.type, v.name + suffix if v.name else "") for v in values]
+
+    floats = [v for v in body.outputs[:carries] if v.dtype.kind == "float"]
+    held = inputs(body.inputs[:consts])
+    flowing = inputs(floats, ".g")
+    sums = inputs([body.inputs[i] for i in wrt if i < consts], ".g")
+    before = inputs(body.inputs[consts : consts + carries])
+    slices = inputs(body.inputs[consts + carries :])
+    coming = inputs([v for v in body.outputs[carries:] if v.dtype.kind == "float"], ".g")
+    given = iter(flowing + coming)
+    gs = [next(given) if v.dtype.kind == "float" else _zero(b, v.type) for v in body.outputs]
+    found = b.inline(step, held + before + slices + gs)
+    added = [(b.expr(s) + b.expr(f)).value for s, f in zip(sums, found[: len(sums)], strict=True)]
+    rest = found[len(sums) :]
+    b.graph.outputs = rest[: len(flowing)] + added + rest[len(flowing) :]
+    return b.graph
+
+
+def _zero(b: Builder, type: TensorType) -> Value:
+    (zero,) = b.emit(constant, (), {"value": 0, "shape": type.shape, "dtype": type.dtype})
+    return zero
+
+
+def _scan_vjp(
+    g: Any,
+    y: Any,
+    *operands: Expr,
+    body: Graph,
+    consts: int,
+    carries: int,
+    length: Size,
+    reverse: bool,
+) -> tuple:
+    """A scan the other way round, over the carries of a forward scan that keeps them."""
+    wrt = _float_positions(operands)
+    if not wrt:
+        return (None,) * len(operands)
+    gs, fixed = _tuple(g), consts + carries
+    options = {"length": length, "consts": consts}
+    history = _tuple(
+        scan(
+            *operands,
+            body=_with_history(body, consts, carries),
+            carries=carries,
+            reverse=reverse,
+            **options,
+        )
+    )[len(gs) :]
+    flowing = [e for e in gs[:carries] if e.dtype.kind == "float"]
+    coming = [e for e in gs[carries:] if e.dtype.kind == "float"]
+    sums = [operands[i].full(0) for i in wrt if i < consts]
+    found = _tuple(
+        scan(
+            *operands[:consts],
+            *flowing,
+            *sums,
+            *history,
+            *operands[fixed:],
+            *coming,
+            body=_step_gradient(body, consts, carries, wrt),
+            carries=len(flowing) + len(sums),
+            reverse=not reverse,
+            **options,
+        )
+    )
+    n = len(flowing)
+    in_order = [*found[n : n + len(sums)], *found[:n], *found[n + len(sums) :]]
+    by_operand = dict(zip(wrt, in_order, strict=True))
+    return tuple(by_operand.get(i) for i in range(len(operands)))
+
+
+scan = Op(
+    "scan",
+    "control",
+    _scan_type,
+    vjp=_scan_vjp,
+    doc="folds `body(consts, carries, slices) -> (carries, ys)`; results = last carries, stacked ys",
+)
+
+
+# The derivative of an op as a node, which the grad pass opens.
+
+
+def _split(operands: Sequence[Any], types: Sequence[TensorType], of: str, attrs: tuple) -> int:
+    """How many of vjp's operands are those of the op; as many results and cotangents follow."""
+    op = op_named(of)
+    for results in range(1, (len(types) + 1) // 2 + 1):
+        count = len(types) - 2 * results
+        if count < 0:
+            break
+        try:
+            made = op.result_types(types[:count], dict(attrs))
+        except (TypeRuleError, TypeError, ValueError, IndexError):
+            continue
+        if len(made) == results and made == tuple(types[count : count + results]):
+            return count
+    raise TypeRuleError(f"vjp of {of} needs its operands, results and cotangents, given {types}")
+
+
+def _vjp_type(*xs: TensorType, of: str, attrs: tuple, wrt: tuple[int, ...]) -> Types:
+    count = _split(xs, xs, of, attrs)
+    if any(not 0 <= i < count for i in wrt):
+        raise TypeRuleError(f"vjp of {of} has {count} operands, given wrt={wrt}")
+    return tuple(xs[i] for i in wrt)
+
+
+def _vjp(*xs: Expr, of: str, attrs: tuple, wrt: tuple[int, ...]) -> tuple[Expr, ...]:
+    count = _split(xs, [x.type for x in xs], of, attrs)
+    results = (len(xs) - count) // 2
+    outs, gs = xs[count : count + results], xs[count + results :]
+    wanted = [i in wrt for i in range(count)]
+    found = op_named(of).gradients(wanted, gs, outs, xs[:count], dict(attrs))
+    chosen = [(found[i], xs[i]) for i in wrt]
+    return tuple(x.full(0) if f is None else f for f, x in chosen)
+
+
+vjp = Op(
+    "vjp",
+    "control",
+    _vjp_type,
+    vjp=Derived(),
+    decomposition=_vjp,
+    doc="gradients of the operands `wrt` of an op from its operands, results and their cotangents",
+)
