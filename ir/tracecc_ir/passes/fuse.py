@@ -1,0 +1,252 @@
+"""Fusion: nodes that can share one loop over memory become `kernel` nodes with a body graph.
+
+A group has one space: the elements of a map, or the elements of a reduction together with its rows.
+Groups grow along the edges that save most bytes, and stay convex (no path leaves and comes back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracecc_ir.graph import Graph, Node, Update, Value, topological
+from tracecc_ir.op import op_named
+from tracecc_ir.passes.fuse_space import (
+    CHEAP,
+    Group,
+    fusible,
+    group_of,
+    moves,
+    refuse,
+    same_space,
+)
+
+
+def fuse(graph: Graph) -> Graph:
+    """Groups the nodes of a graph of concrete sizes into kernels.
+
+    Before::
+
+        %a = exp(%x) : f32[8]
+        %b = mul(%a, %a) : f32[8]
+
+    after::
+
+        %b = kernel exp_mul(%x) { ... } : f32[8]
+
+    Sizes decide what is worth fusing, so a graph that still holds symbolic sizes is returned as it is.
+    """
+    values = [*graph.parameters(), *(v for n in graph.nodes for v in n.outputs)]
+    if any(v.type.is_symbolic for v in values):
+        return graph
+    copied, results = _private_copies(graph)
+    plan = _Plan(copied, results)
+    plan.grow()
+    return plan.graph(graph)
+
+
+def _private_copies(graph: Graph) -> tuple[list[Node], list[Value]]:
+    """Gives every reader its own copy of what costs nothing: constants and pure movement."""
+    new: dict[Value, Value] = {v: v for v in graph.parameters()}
+    nodes: list[Node] = []
+
+    def copy(node: Node) -> Node:
+        inputs = [read(v) for v in node.inputs]
+        types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
+        made = Node(node.op, inputs, node.attrs, types, names, node.loc, node.why)
+        nodes.append(made)
+        return made
+
+    def read(v: Value) -> Value:
+        if v in new:
+            return new[v]
+        assert v.node is not None
+        return copy(v.node).output
+
+    for node in graph.nodes:
+        if node.op.name not in CHEAP:
+            new.update(zip(node.outputs, copy(node).outputs, strict=True))
+    shared: dict[Value, Value] = {}
+    for v in graph.results():
+        if v not in shared:
+            shared[v] = read(v)
+    return nodes, [shared[v] for v in graph.results()]
+
+
+class _Plan:
+    """The groups while they grow."""
+
+    def __init__(self, nodes: list[Node], results: list[Value]):
+        self.nodes, self.results = topological(nodes), results
+        self.kept = set(results)
+        self.users: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for v in dict.fromkeys(node.inputs):
+                self.users.setdefault(v, []).append(node)
+        self.group: dict[Node, Group] = {}
+        for i, node in enumerate(self.nodes):
+            self.group[node] = group_of(node, i)
+        self.refused: dict[tuple[Node, Node], str] = {}
+        self._link()
+
+    def _link(self) -> None:
+        self.after: dict[Group, set[Group]] = {g: set() for g in self.group.values()}
+        for node in self.nodes:
+            for v in node.inputs:
+                if v.node is not None and self.group[v.node] is not self.group[node]:
+                    self.after[self.group[v.node]].add(self.group[node])
+
+    def grow(self) -> None:
+        """Merges along edges by bytes saved until nothing changes, then siblings that share reads."""
+        edges = [(v.node, n) for n in self.nodes for v in dict.fromkeys(n.inputs) if v.node]
+        edges = [e for e in edges if fusible(e[0]) and fusible(e[1])]
+        edges.sort(key=lambda e: -sum(v.type.nbytes for v in e[0].outputs if v in e[1].inputs))
+        changed = True
+        while changed:
+            changed = False
+            for producer, consumer in edges:
+                changed |= self._merge(producer, consumer)
+            if not changed:
+                changed = self._merge_siblings()
+
+    def _merge_siblings(self) -> bool:
+        changed = False
+        for readers in self.users.values():
+            first = next((n for n in readers if fusible(n)), None)
+            if first is None or len(readers) > 64:
+                continue
+            for other in readers:
+                a, b = self.group[first], self.group[other]
+                if a is not b and fusible(other) and same_space(a, b):
+                    changed |= self._merge(first, other)
+        return changed
+
+    def _merge(self, producer: Node, consumer: Node) -> bool:
+        a, b = self.group[producer], self.group[consumer]
+        if a is b:
+            return False
+        reason = self._cycle(a, b) or refuse(a, b, self.users, self.kept)
+        if reason:
+            self.refused[producer, consumer] = reason
+            return False
+        a.absorb(b)
+        for node in b.nodes:
+            self.group[node] = a
+        self.after[a] = (self.after[a] | self.after.pop(b)) - {a, b}
+        for targets in self.after.values():
+            if b in targets:
+                targets.discard(b)
+                targets.add(a)
+        self.after[a].discard(a)
+        return True
+
+    def _cycle(self, a: Group, b: Group) -> str:
+        """Refuses if a third group lies on a path between the two."""
+        for start, end in ((a, b), (b, a)):
+            seen = {start, end}
+            stack = [g for g in self.after[start] if g is not end]
+            while stack:
+                g = stack.pop()
+                if g in seen:
+                    continue
+                seen.add(g)
+                if end in self.after[g]:
+                    return "another step lies between the two"
+                stack.extend(self.after[g])
+        return ""
+
+    def graph(self, old: Graph) -> Graph:
+        """The fused graph: one kernel node per group that does any work."""
+        new: dict[Value, Value] = {v: v for v in old.parameters()}
+        made = Graph(old.name, old.inputs, old.state)
+        for group in self._order():
+            if not fusible(group.nodes[0]) or all(moves(n) for n in group.nodes):
+                made.nodes.extend(_plain(n, new) for n in group.nodes)
+            else:
+                made.nodes.append(self._kernel(group, new))
+        results = [new[v] for v in self.results]
+        made.outputs = results[: len(old.outputs)]
+        made.updates = [
+            Update(u.state, v)
+            for u, v in zip(old.updates, results[len(old.outputs) :], strict=True)
+        ]
+        return made
+
+    def _order(self) -> list[Group]:
+        """Groups in dependency order, by first node where free."""
+        waiting = dict.fromkeys(self.after, 0)
+        for targets in self.after.values():
+            for g in targets:
+                waiting[g] += 1
+        ready = sorted((g for g, n in waiting.items() if n == 0), key=lambda g: -g.first)
+        order = []
+        while ready:
+            g = ready.pop()
+            order.append(g)
+            free = []
+            for t in self.after[g]:
+                waiting[t] -= 1
+                if waiting[t] == 0:
+                    free.append(t)
+            ready = sorted([*ready, *free], key=lambda t: -t.first)
+        return order
+
+    def _kernel(self, group: Group, new: dict[Value, Value]) -> Node:
+        inside = set(group.nodes)
+        nodes = [n for n in self.nodes if n in inside]
+        outer = dict.fromkeys(v for n in nodes for v in n.inputs if v.node not in inside)
+        leaving = [
+            v
+            for n in nodes
+            for v in n.outputs
+            if v in self.kept or any(u not in inside for u in self.users.get(v, ()))
+        ]
+        name = _name(nodes)
+        body = Graph(name)
+        values: dict[Value, Value] = {}
+        for v in outer:
+            values[v] = Value(v.type, v.name)
+            body.inputs.append(values[v])
+        body.nodes = [_plain(n, values) for n in nodes]
+        body.outputs = [values[v] for v in leaving]
+        attrs = {"body": body, "name": name, "kind": group.kind}
+        kernel = Node(
+            op_named("kernel"),
+            [new[v] for v in outer],
+            attrs,
+            [v.type for v in leaving],
+            [v.name for v in leaving],
+            next((n.loc for n in reversed(nodes) if n.loc), None),
+            self._why(nodes, inside, leaving),
+        )
+        new.update(zip(leaving, kernel.outputs, strict=True))
+        return kernel
+
+    def _why(self, nodes: list[Node], inside: set[Node], leaving: list[Value]) -> str:
+        saved = sum(
+            v.type.nbytes
+            for n in nodes
+            for v in n.outputs
+            if v not in leaving and not moves(n) and self.users.get(v)
+        )
+        notes = [f"{saved} bytes stay in registers"] if saved else []
+        for (producer, consumer), reason in self.refused.items():
+            if consumer in inside and producer not in inside:
+                notes.append(f"{producer.op.name} not fused into {consumer.op.name}: {reason}")
+        return "; ".join(dict.fromkeys(notes))
+
+
+def _plain(node: Node, values: dict[Value, Value]) -> Node:
+    inputs = [values[v] for v in node.inputs]
+    types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
+    made = Node(node.op, inputs, node.attrs, types, names, node.loc, node.why)
+    values.update(zip(node.outputs, made.outputs, strict=True))
+    return made
+
+
+def _name(nodes: Iterable[Node]) -> str:
+    """The ops that do the work, costliest kept, in order: ``exp_reduce_sum_div``."""
+    names = list(dict.fromkeys(n.op.name for n in nodes if not moves(n)))
+    while len(names) > 4:
+        weight = [op_named(n).cost + 20 * n.startswith("reduce") for n in names]
+        names.pop(weight.index(min(weight)))
+    return "_".join(names) or "copy"

@@ -1,0 +1,255 @@
+"""What fusion asks of nodes and groups: which ops fuse, over which space, and why two groups may not merge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tracecc_ir.graph import Node, Value
+
+REDUCES = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+VIEWS = ("reshape", "permute", "broadcast", "slice", "flip")
+CHEAP = ("constant", "iota", *VIEWS)
+LOOKUPS = ("pad", "gather", "gather_along", "philox")
+# A reduction this long with fewer rows than this is cut into chunks with a second launch.
+LONG, FEW = 1 << 14, 8
+# Operations per element that may be repeated rather than stored and read again.
+REPEAT = 4
+MOST_NODES = 200
+
+Space = tuple[tuple[tuple[int, bool], ...], str]  # ((size, is reduced), ...), kind
+
+
+def moves(node: Node) -> bool:
+    """True for nodes that compute nothing."""
+    return node.op.name in CHEAP
+
+
+def fusible(node: Node) -> bool:
+    name = node.op.name
+    if any(v.type.size == 0 for v in (*node.inputs, *node.outputs)):
+        return False
+    if name == "pad":
+        return not any(node.attrs["interior"])
+    return node.op.kind == "elementwise" or name in CHEAP or name in REDUCES or name in LOOKUPS
+
+
+def _reduction(node: Node) -> Space:
+    """The space of a reduction: adjacent dimensions of one role merged, sizes of one dropped."""
+    shape, axes = node.inputs[0].shape, node.attrs["axes"]
+    dims: list[tuple[int, bool]] = []
+    for i, size in enumerate(shape):
+        if size == 1:
+            continue
+        reduced = i in axes
+        if dims and dims[-1][1] == reduced:
+            dims[-1] = (dims[-1][0] * size, reduced)
+        else:
+            dims.append((size, reduced))
+    kept = math.prod(s for s, r in dims if not r)
+    length = math.prod(s for s, r in dims if r)
+    if not dims or length == 1:
+        kind = "map"
+    elif not dims[-1][1]:
+        kind = "columns"
+    elif kept < FEW and length > LONG:
+        kind = "full"
+    else:
+        kind = "rows"
+    return tuple(dims), kind
+
+
+class Group:
+    """Nodes that will share a loop. ``space`` is None for maps."""
+
+    __slots__ = ("first", "nodes", "space")
+
+    def __init__(self, nodes: list[Node], space: Space | None, first: int):
+        self.nodes, self.space, self.first = nodes, space, first
+
+    @property
+    def kind(self) -> str:
+        return self.space[1] if self.space else "map"
+
+    def absorb(self, other: Group) -> None:
+        self.nodes = self.nodes + other.nodes
+        self.space = self.space or other.space
+        self.first = min(self.first, other.first)
+
+
+def group_of(node: Node, position: int) -> Group:
+    is_reduction = node.op.name in REDUCES and fusible(node)
+    return Group([node], _reduction(node) if is_reduction else None, position)
+
+
+def same_space(a: Group, b: Group) -> bool:
+    """Whether siblings (groups that read one value) go over the same loop."""
+    if a.space or b.space:
+        return a.space == b.space
+    return _elements(a) == _elements(b)
+
+
+def _elements(group: Group) -> int:
+    return max(v.type.size for n in group.nodes for v in n.outputs)  # type: ignore[type-var]
+
+
+Users = dict[Value, list[Node]]
+
+
+def refuse(a: Group, b: Group, users: Users, kept: set[Value]) -> str:
+    """Why the two groups cannot become one; empty if they can."""
+    if len(a.nodes) + len(b.nodes) > MOST_NODES:
+        return "the group would be too large"
+    if a.space and b.space and a.space != b.space:
+        return "the two reduce over different dimensions"
+    return _Levels(a, b, users, kept).refusal()
+
+
+class _Levels:
+    """At which level each value of a candidate group is computed.
+
+    element: at the loop's own index; row: once per row of a reduction; moved: at some other index,
+    so it can be recomputed there but not stored.
+    """
+
+    def __init__(self, a: Group, b: Group, users: Users, kept: set[Value]):
+        self.space = a.space or b.space
+        self.nodes = set(a.nodes) | set(b.nodes)
+        self.users = users
+        self.leaving = {
+            v
+            for n in self.nodes
+            for v in n.outputs
+            if v in kept or any(u not in self.nodes for u in users.get(v, ()))
+        }
+        if self.space:
+            dims = self.space[0]
+            self.elements = math.prod(s for s, _ in dims)
+            self.rows = math.prod(s for s, reduced in dims if not reduced)
+        else:
+            self.elements = max(v.type.size for v in self.leaving) if self.leaving else 0  # type: ignore[type-var]
+            self.rows = -1
+        self.levels: dict[Value, set[str]] = {}
+
+    def refusal(self) -> str:
+        order = self._roots_first()
+        for node in order:
+            v = node.outputs[0]
+            reason = self._root(v) or self._node(node, self.levels.get(v, set()))
+            if reason:
+                return reason
+        return self._repeats()
+
+    def _roots_first(self) -> list[Node]:
+        """The nodes, readers before what they read."""
+        done: set[Node] = set()
+        order: list[Node] = []
+
+        def visit(node: Node) -> None:
+            if node in done:
+                return
+            done.add(node)
+            for v in node.inputs:
+                if v.node in self.nodes:
+                    visit(v.node)  # type: ignore[arg-type]
+            order.append(node)
+
+        for node in self.nodes:
+            visit(node)
+        return order[::-1]
+
+    def _root(self, v: Value) -> str:
+        """The level of a value that leaves the group is set by its size."""
+        if v not in self.leaving:
+            return ""
+        kind = self.space[1] if self.space else "map"
+        if v.type.size == self.elements and (v.node is None or v.node.op.name not in REDUCES):
+            level = "element"
+            if kind in ("columns", "full"):
+                return "the reduction is complete only after all elements were read"
+        elif v.type.size == self.rows:
+            level = "row"
+        else:
+            return "their results have different sizes"
+        self.levels.setdefault(v, set()).add(level)
+        return "" if "moved" not in self.levels[v] else "the value is also read at other positions"
+
+    def _node(self, node: Node, levels: set[str]) -> str:
+        name = node.op.name
+        if name in REDUCES:
+            if levels - {"row"}:
+                return "a reduction's result is read inside the loop over what it reduces"
+            self._read(node.inputs[0], {"element"})
+            return ""
+        for v in node.inputs:
+            self._read(v, levels if self._straight(node) else set(self._through(node, levels)))
+        if self.leaving & set(node.outputs) and "moved" in levels:
+            return "the value is also read at other positions"
+        return ""
+
+    def _straight(self, node: Node) -> bool:
+        return node.op.kind == "elementwise"
+
+    def _through(self, node: Node, levels: set[str]) -> Iterator[str]:
+        """The levels of a movement's operand."""
+        x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+        for level in levels:
+            if x is None:
+                continue
+            if (node.op.name == "reshape" and level != "moved" and _nested(x.shape, y.shape)) or (node.op.name == "broadcast" and x.type.size == y.type.size):
+                yield level
+            elif node.op.name == "broadcast" and level == "element" and self._spreads_rows(node):
+                yield "row"
+            else:
+                yield "moved"
+
+    def _spreads_rows(self, node: Node) -> bool:
+        """Whether the broadcast takes one number per row to all the row's elements."""
+        if self.space is None or self.space[1] != "rows":
+            return False
+        shape, axes = node.outputs[0].shape, node.attrs["axes"]
+        dims: list[tuple[int, bool]] = []
+        for i, size in enumerate(shape):
+            if size == 1:
+                continue
+            new = i not in axes
+            if dims and dims[-1][1] == new:
+                dims[-1] = (dims[-1][0] * size, new)
+            else:
+                dims.append((size, new))
+        return tuple(dims) == self.space[0]
+
+    def _read(self, v: Value, levels: set[str]) -> None:
+        if v.node in self.nodes:
+            self.levels.setdefault(v, set()).update(levels)
+
+    def _repeats(self) -> str:
+        """Refuses to compute costly values over and over at moved positions."""
+        for node in self.nodes:
+            v = node.outputs[0]
+            levels = self.levels.get(v, set())
+            if "moved" in levels and not moves(node):
+                reads = max((u.outputs[0].type.size for u in self.users.get(v, ())), default=0)
+                again = len(levels) > 1 or reads > v.type.size or self._spread(v)
+                if again and node.op.cost > REPEAT:
+                    return f"{node.op.name} would be computed again for every element"
+            if node.op.name in REDUCES and "moved" in levels:
+                return "a reduction's result is read at other positions"
+        return ""
+
+    def _spread(self, v: Value) -> bool:
+        return v.type.size * 2 < self.elements
+
+
+def _nested(a: tuple, b: tuple) -> bool:
+    """Whether the two shapes of one size have a common refinement (their prefix products interleave)."""
+
+    def cuts(shape: tuple) -> list[int]:
+        total, found = 1, []
+        for size in reversed(shape):
+            total *= size
+            found.append(total)
+        return found
+
+    all_cuts = sorted({1, *cuts(a), *cuts(b)})
+    return all(large % small == 0 for small, large in zip(all_cuts[:-1], all_cuts[1:], strict=True))

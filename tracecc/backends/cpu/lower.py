@@ -1,0 +1,46 @@
+"""`compile_graph`: fused graph in, executable out."""
+
+from __future__ import annotations
+
+from tracecc.backends.cpu import toolchain
+from tracecc.backends.cpu.emit import Emitted
+from tracecc.backends.cpu.emit_kernels import emit
+from tracecc.backends.cpu.executable import Bound, Executable
+from tracecc.backends.schedule import Launch, schedule
+from tracecc_ir.graph import Graph
+from tracecc_ir.passes.fuse import fuse
+
+_known: dict[tuple[str, str], toolchain.Kernel] = {}
+
+
+def compile_graph(graph: Graph) -> Executable:
+    """Compiles a graph of concrete sizes.
+
+    Args:
+        graph: after the pass pipeline; one that was not fused is fused here.
+    """
+    if not any(n.op.name == "kernel" for n in graph.nodes):
+        graph = fuse(graph)
+    program = schedule(graph)
+    compiled = 0
+    bound = []
+    for launch in program.launches:
+        if launch.body is None:
+            bound.append(Bound(launch))
+            continue
+        emitted = emit(launch.body, launch.name)
+        kernel, new = _kernel(emitted, launch)
+        compiled += new and not kernel.cached
+        bound.append(Bound(launch, emitted, kernel))
+    return Executable(program, bound, compiled)
+
+
+def _kernel(emitted: Emitted, launch: Launch) -> tuple[toolchain.Kernel, bool]:
+    """The machine code, and whether this process had not seen the text before."""
+    key = (emitted.source, emitted.entry)
+    found = _known.get(key)
+    if found is not None:
+        return found, False
+    found = toolchain.compile_kernel(emitted.source, emitted.entry, independent=True)
+    _known[key] = found
+    return found, True

@@ -1,0 +1,403 @@
+"""The target-neutral schedule: a fused graph as an ordered list of launches over planned buffers.
+
+Emitters for every target work from these dataclasses; nothing here knows how a kernel is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tracecc.backends.schedule_body import Body, Unfusable, lower_body
+from tracecc.backends.schedule_chunk import chunked
+from tracecc_ir.graph import Graph, Node, Value
+from tracecc_ir.op import OPS
+from tracecc_ir.passes.fuse_space import fusible
+from tracecc_ir.types import DType, TensorType
+
+ALIGNMENT = 64
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one array.
+
+    Attributes:
+        kind: input, state or output (the caller's memory) or arena.
+        place: which input, state or output it is; in the arena the byte offset.
+        nbytes: its size.
+        first, last: launches that write it first and use it last.
+    """
+
+    kind: str
+    place: int
+    nbytes: int
+    name: str = ""
+    first: int = -1
+    last: int = -1
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A buffer seen as a contiguous tensor."""
+
+    buffer: Buffer
+    type: TensorType
+
+
+@dataclass
+class Launch:
+    """One step.
+
+    Attributes:
+        kind: map, rows, columns, host (one op run by the interpreter) or library.
+        name: readable.
+        inputs, outputs: what it reads and writes, in the order of the body's parameters.
+        body: loops and scalar code of an emitted kernel.
+        node: the op of a host or library step.
+        ops, lines: the ops it does and the user's lines they come from.
+        why: notes of the fusion pass.
+    """
+
+    kind: str
+    name: str
+    inputs: list[Operand]
+    outputs: list[Operand]
+    body: Body | None = None
+    node: Node | None = None
+    ops: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Memory read and written if every operand is touched once."""
+        operands = {id(o.buffer): o.type.nbytes for o in (*self.inputs, *self.outputs)}
+        return sum(operands.values())  # type: ignore[arg-type]
+
+    @property
+    def flops(self) -> int:
+        """Operations, a transcendental counted as its cost."""
+        if self.body is None:
+            return 0
+        total, rows = math.prod(self.body.extents), 1
+        for extent, reduced in zip(self.body.extents, self.body.reduced, strict=True):
+            rows *= 1 if reduced else extent
+        return sum(
+            (OPS[i.op].cost if i.op in OPS else 1)
+            * (rows if row and not i.op.startswith("reduce") else total)
+            for i, row in zip(self.body.code, self.body.row, strict=True)
+            if i.op not in ("load", "const", "index")
+        )
+
+
+@dataclass
+class Program:
+    """Everything an executable needs besides machine code."""
+
+    name: str
+    launches: list[Launch]
+    buffers: list[Buffer]
+    arena_bytes: int
+    outputs: list[TensorType]
+
+    def __str__(self) -> str:
+        lines = [f"program {self.name}: {len(self.launches)} launches, arena {self.arena_bytes} B"]
+        for i, launch in enumerate(self.launches):
+            lines += _describe(i, launch)
+        return "\n".join(lines) + "\n"
+
+
+def _describe(number: int, launch: Launch) -> list[str]:
+    def place(o: Operand) -> str:
+        b = o.buffer
+        where = f"arena+{b.place}" if b.kind == "arena" else f"{b.kind} {b.place}"
+        return f"%{b.name or '_'} {o.type} @{where}"
+
+    loops = ""
+    if launch.body is not None:
+        loops = " over " + " ".join(
+            f"({e})" if r else str(e)
+            for e, r in zip(launch.body.extents, launch.body.reduced, strict=True)
+        )
+    text = [f"{number:3} {launch.kind} {launch.name}{loops}  {launch.bytes} B {launch.flops} flop"]
+    text += [f"      read  {place(o)}" for o in launch.inputs]
+    text += [f"      write {place(o)}" for o in launch.outputs]
+    if launch.lines:
+        text.append(f"      from  {', '.join(launch.lines)}")
+    if launch.why:
+        text.append(f"      why   {launch.why}")
+    return text
+
+
+# Library steps: a backend says which nodes it has a kernel of its own for.
+Takes = Callable[[Node], bool]
+
+
+def schedule(graph: Graph, takes: Takes = lambda node: False) -> Program:
+    """Plans a fused graph of concrete sizes.
+
+    Args:
+        graph: after the fusion pass.
+        takes: whether the backend has a library kernel for a node.
+    """
+    return _Scheduler(graph, takes).run()
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph, takes: Takes):
+        self.graph, self.takes = graph, takes
+        self.launches: list[Launch] = []
+        self.home: dict[Value, Buffer] = {}
+        self.buffers: list[Buffer] = []
+        self.wanted: dict[Value, Buffer] = {}
+
+    def run(self) -> Program:
+        graph = self.graph
+        for kind, values in (
+            ("input", graph.inputs),
+            ("state", [s.value for s in graph.state]),
+        ):
+            for i, v in enumerate(values):
+                self.home[v] = self._buffer(kind, i, v.type, v.name)
+        outputs = [self._buffer("output", i, v.type, v.name) for i, v in enumerate(graph.outputs)]
+        self._choose_homes(outputs)
+        for node in graph.nodes:
+            self._node(node)
+        self._copies(outputs)
+        arena = self._plan()
+        return Program(
+            graph.name, self.launches, self.buffers, arena, [v.type for v in graph.outputs]
+        )
+
+    def _buffer(self, kind: str, place: int, type: TensorType, name: str) -> Buffer:
+        made = Buffer(kind, place, int(type.nbytes), name)  # type: ignore[arg-type]
+        self.buffers.append(made)
+        return made
+
+    # Where results go.
+
+    def _choose_homes(self, outputs: list[Buffer]) -> None:
+        """Results are computed where they are wanted: outputs, and state where that is safe."""
+        for v, b in zip(self.graph.outputs, outputs, strict=True):
+            if v.node is not None:
+                self.wanted.setdefault(v, b)
+        position = {n: i for i, n in enumerate(self.graph.nodes)}
+        last: dict[Value, int] = {}
+        for n, i in position.items():
+            for v in n.inputs:
+                last[self._source(v)] = i
+        kept = {self._source(v) for v in self.graph.results()}
+        targets: set[Value] = set()
+        for u in self.graph.updates:
+            v, node = u.value, u.value.node
+            if node is None or v in self.wanted or u.state in kept or v in targets:
+                continue
+            if node.op.name != "kernel" or last.get(u.state, -1) > position[node]:
+                continue
+            if last.get(u.state) == position[node] and not _same_index(node, u.state, v):
+                continue
+            targets.add(v)
+            self.wanted[v] = self.home[u.state]
+
+    def _source(self, v: Value) -> Value:
+        """The value whose memory a reshape shares."""
+        while v.node is not None and v.node.op.name == "reshape":
+            v = v.node.inputs[0]
+        return v
+
+    def _target(self, v: Value) -> Operand:
+        if v not in self.home:
+            found = self.wanted.get(v)
+            self.home[v] = found or self._buffer("arena", -1, v.type, v.name)
+        return Operand(self.home[v], v.type)
+
+    def _operand(self, v: Value) -> Operand:
+        return Operand(self.home[v], v.type)
+
+    # Nodes.
+
+    def _node(self, node: Node) -> None:
+        if all(v.type.size == 0 for v in node.outputs):
+            for v in node.outputs:
+                self._target(v)
+        elif self.takes(node):
+            self._step("library", node)
+        elif node.op.name == "reshape" and node.output not in self.wanted:
+            self.home[node.output] = self.home[node.inputs[0]]
+        elif node.op.name == "kernel":
+            self._kernel(node)
+        elif fusible(node):
+            self._single(node, node.why)
+        else:
+            self._step("host", node)
+
+    def _step(self, kind: str, node: Node) -> None:
+        self.launches.append(
+            Launch(
+                kind,
+                node.op.name,
+                [self._operand(v) for v in node.inputs],
+                [self._target(v) for v in node.outputs],
+                None,
+                node,
+                [node.op.name],
+                [str(node.loc)] if node.loc else [],
+                node.why,
+            )
+        )
+
+    def _single(self, node: Node, why: str) -> None:
+        """One op as a kernel of its own, or a host step if that has no loop form."""
+        body = _alone(node)
+        try:
+            self._emit(
+                lower_body(body), node.op.name, list(node.inputs), list(node.outputs), [node], why
+            )
+        except Unfusable:
+            self._step("host", node)
+
+    def _kernel(self, node: Node) -> None:
+        graph = node.attrs["body"]
+        try:
+            body = lower_body(graph)
+        except Unfusable as reason:
+            return self._open(node, graph, f"ran op by op: {reason}")
+        name = node.attrs["name"]
+        self._emit(body, name, list(node.inputs), list(node.outputs), graph.nodes, node.why)
+        return None
+
+    def _open(self, node: Node, graph: Graph, why: str) -> None:
+        """A group that has no single loop runs op by op."""
+        for inner, outer in zip(graph.inputs, node.inputs, strict=True):
+            self.home[inner] = self.home[outer]
+        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+            found = self.wanted.get(outer)
+            if found is not None and found.kind == "output":
+                self.wanted[inner] = found
+        for n in graph.nodes:
+            if n.op.name == "reshape" and n.output not in self.wanted:
+                self.home[n.output] = self.home[n.inputs[0]]
+            else:
+                self._single(n, why)
+        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+            self.home[outer] = self.home[inner]
+            if self.wanted.get(outer) is not self.home[outer]:
+                self.wanted.pop(outer, None)
+
+    def _emit(
+        self,
+        body: Body,
+        name: str,
+        inputs: list[Value],
+        outputs: list[Value],
+        nodes: list[Node],
+        why: str,
+    ) -> None:
+        ops = [n.op.name for n in nodes]
+        lines = list(dict.fromkeys(str(n.loc) for n in nodes if n.loc))
+        reads = [self._operand(v) for v in inputs]
+        cut = chunked(body, len(inputs))
+        if cut is not None:
+            partial, body, types, size = cut
+            parts = [self._part(t, size) for t in types]
+            kind = _kind(partial)
+            self.launches.append(
+                Launch(kind, f"{name}_part", reads, parts, partial, None, ops, lines, why)
+            )
+            reads = [*reads, *parts]
+        writes = [self._target(v) for v in outputs]
+        self.launches.append(Launch(_kind(body), name, reads, writes, body, None, ops, lines, why))
+
+    def _part(self, dtype: DType, size: int) -> Operand:
+        type = TensorType(dtype, (size,))
+        return Operand(self._buffer("arena", -1, type, "part"), type)
+
+    # Copies at the end.
+
+    def _copies(self, outputs: list[Buffer]) -> None:
+        """Results that were not computed in place: first those that read memory others overwrite."""
+        pairs = [
+            (self._operand(v), Operand(b, v.type))
+            for v, b in zip(self.graph.outputs, outputs, strict=True)
+        ]
+        late = [
+            (self._operand(u.value), Operand(self.home[u.state], u.state.type))
+            for u in self.graph.updates
+        ]
+        targets = {id(t.buffer) for _, t in late}
+        for i, (source, target) in enumerate(late):
+            if id(source.buffer) in targets and source.buffer is not target.buffer:
+                saved = Operand(self._buffer("arena", -1, source.type, "old"), source.type)
+                pairs.append((source, saved))
+                late[i] = (saved, target)
+        for source, target in (*pairs, *late):
+            if source.buffer is not target.buffer and target.type.size != 0:
+                self._copy(source, target)
+
+    def _copy(self, source: Operand, target: Operand) -> None:
+        graph = Graph("copy")
+        x = Value(TensorType(source.type.dtype, (int(source.type.size),)), "x")  # type: ignore[arg-type]
+        graph.inputs, graph.outputs = [x], [x]
+        self.launches.append(
+            Launch("map", "copy", [source], [target], lower_body(graph), None, ["copy"])
+        )
+
+    # Memory.
+
+    def _plan(self) -> int:
+        """Offsets in the arena: first fit among the buffers alive at the same time."""
+        for i, launch in enumerate(self.launches):
+            for o in (*launch.inputs, *launch.outputs):
+                if o.buffer.first < 0:
+                    o.buffer.first = i
+                o.buffer.last = i
+        placed: list[Buffer] = []
+        top = 0
+        for b in sorted((b for b in self.buffers if b.kind == "arena"), key=lambda b: -b.nbytes):
+            size = -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+            offset = 0
+            alive = [p for p in placed if p.first <= b.last and b.first <= p.last]
+            for p in sorted(alive, key=lambda p: p.place):
+                if offset + size <= p.place:
+                    break
+                offset = max(offset, p.place + -(-p.nbytes // ALIGNMENT) * ALIGNMENT)
+            b.place = offset
+            placed.append(b)
+            top = max(top, offset + size)
+        return top
+
+
+def _kind(body: Body) -> str:
+    if not any(body.reduced):
+        return "map"
+    return "rows" if body.reduced[-1] else "columns"
+
+
+def _alone(node: Node) -> Graph:
+    """A graph of one node over inputs of its own."""
+    graph = Graph(node.op.name)
+    values = {v: Value(v.type, v.name) for v in dict.fromkeys(node.inputs)}
+    graph.inputs = [values.get(v, v) for v in node.inputs]
+    copy = Node(node.op, graph.inputs, node.attrs, [v.type for v in node.outputs], (), node.loc)
+    graph.nodes, graph.outputs = [copy], list(copy.outputs)
+    return graph
+
+
+def _same_index(node: Node, state: Value, result: Value) -> bool:
+    """Whether the kernel reads ``state`` only at the index where it writes ``result``."""
+    graph = node.attrs["body"]
+    try:
+        body = lower_body(graph)
+    except Unfusable:
+        return False
+    if any(body.reduced):
+        return False
+    inputs = [i for i, v in enumerate(node.inputs) if v is state]
+    if not inputs:
+        return False
+    place = len(graph.inputs) + node.outputs.index(result)
+    (target,) = [s.index for s in body.stores if s.tensor == place]
+    loads = [i.index for i in body.code if i.op == "load" and i.tensor in inputs]
+    return all(i == target for i in loads)

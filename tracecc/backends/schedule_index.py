@@ -1,0 +1,121 @@
+"""Index arithmetic of the schedule: affine expressions over loop counters, and how reshape moves through them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Affine(NamedTuple):
+    """``const + sum(coefs[i] * loop[i]) + sum(c * value)`` over the values looked up at run time.
+
+    Attributes:
+        const: the constant.
+        coefs: one coefficient per loop.
+        dynamic: (instruction number, coefficient) pairs.
+    """
+
+    const: int
+    coefs: tuple[int, ...]
+    dynamic: tuple[tuple[int, int], ...] = ()
+
+    def scaled(self, factor: int) -> Affine:
+        return Affine(
+            self.const * factor,
+            tuple(c * factor for c in self.coefs),
+            tuple((i, c * factor) for i, c in self.dynamic),
+        )
+
+    def shifted(self, amount: int) -> Affine:
+        return self._replace(const=self.const + amount)
+
+    def plus(self, other: Affine) -> Affine:
+        return Affine(
+            self.const + other.const,
+            tuple(a + b for a, b in zip(self.coefs, other.coefs, strict=True)),
+            self.dynamic + other.dynamic,
+        )
+
+
+Mapping = tuple[Affine, ...]
+
+
+class Unfusable(Exception):
+    """The group cannot be one loop; the scheduler runs its nodes one by one instead."""
+
+
+class SplitLoop(Exception):
+    """The loops are too coarse for a reshape: loop ``loop`` must become two, the inner of ``size``."""
+
+    def __init__(self, loop: int, size: int):
+        self.loop, self.size = loop, size
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides in elements of a contiguous array."""
+    strides = []
+    total = 1
+    for size in reversed(shape):
+        strides.append(total)
+        total *= size
+    return tuple(reversed(strides))
+
+
+def linear(mapping: Sequence[Affine], strides: Sequence[int], loops: int) -> Affine:
+    total = Affine(0, (0,) * loops)
+    for index, stride in zip(mapping, strides, strict=True):
+        total = total.plus(index.scaled(stride))
+    return total
+
+
+def split(index: Affine, sizes: Sequence[int], extents: Sequence[int]) -> Mapping:
+    """The row-major index as one index per dimension.
+
+    Raises:
+        SplitLoop: a loop crosses a dimension's border but divides into two that do not.
+        Unfusable: it does not divide.
+    """
+    result: list[Affine] = []
+    for size in reversed(sizes):
+        high, low = _divide(index, size, extents) if size != 1 else (index, _zero(index))
+        result.append(low)
+        index = high
+    return tuple(reversed(result))
+
+
+def _zero(like: Affine) -> Affine:
+    return Affine(0, (0,) * len(like.coefs))
+
+
+def _divide(index: Affine, size: int, extents: Sequence[int]) -> tuple[Affine, Affine]:
+    """Quotient and remainder by ``size``."""
+    if index.dynamic:
+        if all(c % size == 0 for _, c in index.dynamic):
+            high, low = _divide(index._replace(dynamic=()), size, extents)
+            return high._replace(dynamic=tuple((i, c // size) for i, c in index.dynamic)), low
+        raise Unfusable("a looked-up index crosses a reshape")
+    high = [0] * len(index.coefs)
+    low = [0] * len(index.coefs)
+    for loop, c in enumerate(index.coefs):
+        if c % size == 0:
+            high[loop] = c // size
+        else:
+            low[loop] = c
+    const = index.const % size
+    least = const + sum(min(0, c * (n - 1)) for c, n in zip(low, extents, strict=True))
+    most = const + sum(max(0, c * (n - 1)) for c, n in zip(low, extents, strict=True))
+    if least < 0 or most >= size:
+        _refine(low, size, extents)
+    return Affine(index.const // size, tuple(high)), Affine(const, tuple(low))
+
+
+def _refine(low: list[int], size: int, extents: Sequence[int]) -> None:
+    """Raises SplitLoop for the loop that reaches over the border, or Unfusable."""
+    for loop, c in enumerate(low):
+        n = extents[loop]
+        if c > 0 and c * n > size:
+            inner = size // c if size % c == 0 else math.gcd(n, size)
+            if size % c == 0 and 1 < inner < n and n % inner == 0:
+                raise SplitLoop(loop, inner)
+    raise Unfusable("a reshape has no common refinement with the loop")
