@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Union
+from collections.abc import Mapping
+from typing import Union
 
 Monomial = tuple[str, ...]
 
@@ -28,13 +29,13 @@ class Dim:
         self.terms = tuple(sorted((m, c) for m, c in terms.items() if c))
 
     @staticmethod
-    def symbol(name: str) -> "Dim":
+    def symbol(name: str) -> Dim:
         return Dim({(name,): 1})
 
     def symbols(self) -> set[str]:
         return {s for monomial, _ in self.terms for s in monomial}
 
-    def evaluate(self, sizes: Mapping[str, int]) -> "Size":
+    def evaluate(self, sizes: Mapping[str, int]) -> Size:
         """Replaces every symbol that ``sizes`` names."""
         total: Size = 0
         for monomial, coefficient in self.terms:
@@ -44,13 +45,13 @@ class Dim:
             total = total + product
         return total
 
-    def __add__(self, other: "Size") -> "Size":
+    def __add__(self, other: Size) -> Size:
         terms = dict(self.terms)
         for m, c in _terms(other):
             terms[m] = terms.get(m, 0) + c
         return _simplify(terms)
 
-    def __mul__(self, other: "Size") -> "Size":
+    def __mul__(self, other: Size) -> Size:
         terms: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in _terms(other):
@@ -58,7 +59,7 @@ class Dim:
                 terms[m] = terms.get(m, 0) + c1 * c2
         return _simplify(terms)
 
-    def __floordiv__(self, other: "Size") -> "Size":
+    def __floordiv__(self, other: Size) -> Size:
         """Exact division by an integer or by one monomial; anything else has no symbolic form."""
         divisor = _terms(other)
         if len(divisor) == 1:
@@ -80,7 +81,7 @@ class Dim:
             return 1
         raise ValueError(f"symbolic size {self} is not divisible by {other}")
 
-    def __mod__(self, other: "Size") -> "Size":
+    def __mod__(self, other: Size) -> Size:
         try:
             self // other
         except ValueError:
@@ -90,23 +91,23 @@ class Dim:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def __sub__(self, other: "Size") -> "Size":
+    def __sub__(self, other: Size) -> Size:
         return self + (-1) * other
 
-    def __rsub__(self, other: "Size") -> "Size":
+    def __rsub__(self, other: Size) -> Size:
         return (self * -1) + other
 
-    def __neg__(self) -> "Size":
+    def __neg__(self) -> Size:
         return self * -1
 
-    def __rfloordiv__(self, other: "Size") -> "Size":
+    def __rfloordiv__(self, other: Size) -> Size:
         if other == 0:
             return 0
         raise ValueError(f"{other} is not divisible by symbolic size {self}")
 
     # A symbolic size stands for any size of two or more, as in other shape-polymorphic compilers:
     # comparisons against integers use that bound and refuse what it does not decide.
-    def _compare(self, other: "Size", sign: str) -> bool:
+    def _compare(self, other: Size, sign: str) -> bool:
         difference = self - other
         if isinstance(difference, int):
             return {"<": difference < 0, "<=": difference <= 0}[sign]
@@ -119,16 +120,16 @@ class Dim:
             return True
         raise ValueError(f"{self} {sign} {other} is not decided for a symbolic size")
 
-    def __lt__(self, other: "Size") -> bool:
+    def __lt__(self, other: Size) -> bool:
         return self._compare(other, "<")
 
-    def __le__(self, other: "Size") -> bool:
+    def __le__(self, other: Size) -> bool:
         return self._compare(other, "<=")
 
-    def __gt__(self, other: "Size") -> bool:
+    def __gt__(self, other: Size) -> bool:
         return not self._compare(other, "<=")
 
-    def __ge__(self, other: "Size") -> bool:
+    def __ge__(self, other: Size) -> bool:
         return not self._compare(other, "<")
 
     def __eq__(self, other: object) -> bool:
@@ -161,7 +162,7 @@ def _simplify(terms: Mapping[Monomial, int]) -> Size:
     return Dim(terms)
 
 
-def product(sizes: "tuple[Size, ...] | list[Size]") -> Size:
+def product(sizes: tuple[Size, ...] | list[Size]) -> Size:
     total: Size = 1
     for size in sizes:
         total = total * size

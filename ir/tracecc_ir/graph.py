@@ -7,11 +7,16 @@ state, outputs and updates (state <- value). Passes make new graphs and leave th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from tracecc_ir.dims import Dim
+from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Attrs, Expr, Op
-from tracecc_ir.types import TensorType
+from tracecc_ir.types import TensorType, type_of_array
 
 
 class Loc(NamedTuple):
@@ -34,11 +39,9 @@ class Value:
     ``name`` is a readable hint; the printer makes names unique. ``node`` is None for inputs and state.
     """
 
-    __slots__ = ("type", "name", "node", "index")
+    __slots__ = ("index", "name", "node", "type")
 
-    def __init__(
-        self, type: TensorType, name: str = "", node: "Node | None" = None, index: int = 0
-    ):
+    def __init__(self, type: TensorType, name: str = "", node: Node | None = None, index: int = 0):
         self.type, self.name, self.node, self.index = type, name, node, index
 
     @property
@@ -56,7 +59,7 @@ class Value:
 class Node:
     """One application of an op. ``why`` is a note for readers (why a group was fused or not)."""
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "loc", "why")
+    __slots__ = ("attrs", "inputs", "loc", "op", "outputs", "why")
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class Node:
         (value,) = self.outputs
         return value
 
-    def regions(self) -> Iterator["Graph"]:
+    def regions(self) -> Iterator[Graph]:
         """The graphs held in attributes."""
         return (a for a in self.attrs.values() if isinstance(a, Graph))
 
@@ -236,3 +239,149 @@ def topological(nodes: Iterable[Node]) -> list[Node]:
                 order.append(node)
                 stack.pop()
     return order
+
+
+# Rebuilding: what passes, substitution and inlining have in common.
+
+Visit = Callable[[Builder, Node, Sequence[Value]], "Sequence[Value] | None"]
+
+
+def rebuild(
+    graph: Graph,
+    visit: Visit | None = None,
+    builder: Builder | None = None,
+    regions: Callable[[Graph], Graph] | None = None,
+) -> Graph:
+    """A copy of ``graph`` in which ``visit`` may replace nodes.
+
+    Args:
+        graph: what to copy; it stays as it is.
+        visit: called with the builder, each node and its new operands; returns the values that
+            stand for the node's outputs, or None to copy the node.
+        builder: what to build with, for example one whose ``emit`` rewrites.
+        regions: applied to every graph held in the attributes of copied nodes.
+    """
+    b = builder or Builder(graph.name)
+    values = {v: b.input(v.type, v.name) for v in graph.inputs}
+    for s in graph.state:
+        values[s.value] = b.state(s.value.type, s.label, s.value.name)
+    for node in graph.nodes:
+        b.loc = node.loc
+        inputs = [values[v] for v in node.inputs]
+        found = visit(b, node, inputs) if visit is not None else None
+        if found is None:
+            attrs = map_regions(node.attrs, regions) if regions is not None else node.attrs
+            types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
+            found = b.append(Node(node.op, inputs, attrs, types, names, node.loc, node.why))
+        for old, new in zip(node.outputs, found, strict=True):
+            new.name = new.name or (old.name if new.node is not None else "")
+            values[old] = new
+    b.graph.outputs = [values[v] for v in graph.outputs]
+    b.graph.updates = [Update(values[u.state], values[u.value]) for u in graph.updates]
+    return b.graph
+
+
+def replay(graph: Graph, arguments: Sequence[Expr]) -> tuple[Expr, ...]:
+    """Emits the nodes of a graph where ``arguments`` (one per parameter) live; returns its outputs."""
+    exprs = dict(zip(graph.parameters(), arguments, strict=True))
+    emitter = arguments[0].emitter if arguments else Builder()
+    for node in graph.nodes:
+        made = emitter.emit(node.op, [exprs[v].value for v in node.inputs], node.attrs)
+        exprs.update((v, Expr(m, emitter)) for v, m in zip(node.outputs, made, strict=True))
+    return tuple(exprs[v] for v in graph.outputs)
+
+
+def map_regions(attrs: Attrs, change: Callable[[Graph], Graph]) -> dict[str, Any]:
+    """Attributes with ``change`` applied to every graph in them."""
+    return {k: _map_region(v, change) for k, v in attrs.items()}
+
+
+def _map_region(value: Any, change: Callable[[Graph], Graph]) -> Any:
+    if isinstance(value, Graph):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_region(v, change) for v in value)
+    return value
+
+
+# Symbolic sizes.
+
+
+def specialize(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph with every symbolic size that ``sizes`` names replaced by its number.
+
+    >>> from tracecc_ir.dims import Dim
+    >>> from tracecc_ir.types import f32
+    >>> b = Builder("demo")
+    >>> x = b.input(TensorType(f32, (Dim.symbol("b"), 3)), "x")
+    >>> specialize(b.graph, {"b": 64}).inputs
+    [%x: f32[64, 3]]
+    """
+    b = Builder(graph.name)
+
+    def copied(v: Value) -> TensorType:
+        return substitute(v.type, sizes)
+
+    values = {v: b.input(copied(v), v.name) for v in graph.inputs}
+    for s in graph.state:
+        values[s.value] = b.state(copied(s.value), s.label, s.value.name)
+    for node in graph.nodes:
+        inputs = [values[v] for v in node.inputs]
+        attrs = {k: substitute(a, sizes) for k, a in node.attrs.items()}
+        types, names = map(copied, node.outputs), [v.name for v in node.outputs]
+        made = Node(node.op, inputs, attrs, list(types), names, node.loc, node.why)
+        values.update(zip(node.outputs, b.append(made), strict=True))
+    b.graph.outputs = [values[v] for v in graph.outputs]
+    b.graph.updates = [Update(values[u.state], values[u.value]) for u in graph.updates]
+    return b.graph
+
+
+def substitute(item: Any, sizes: Mapping[str, int]) -> Any:
+    """A size, type, graph, attribute value or tuple of them with symbolic sizes replaced."""
+    if isinstance(item, Dim):
+        return item.evaluate(sizes)
+    if isinstance(item, TensorType):
+        return TensorType(item.dtype, substitute(item.shape, sizes))
+    if isinstance(item, Graph):
+        return specialize(item, sizes)
+    if isinstance(item, tuple):
+        return tuple(substitute(i, sizes) for i in item)
+    return item
+
+
+def bind_sizes(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+    """The numbers that the graph's symbolic sizes have in ``arrays``, its inputs and then its state.
+
+    Raises:
+        TypeRuleError: an array does not have its parameter's type, or two sizes disagree.
+    """
+    parameters = graph.parameters()
+    if len(parameters) != len(arrays):
+        raise TypeRuleError(
+            f"{graph.name} takes {len(graph.inputs)} inputs and {len(graph.state)} state arrays, "
+            f"given {len(arrays)} arrays together"
+        )
+    sizes: dict[str, int] = {}
+    for value, array in zip(parameters, arrays, strict=True):
+        if value.type.is_symbolic and len(array.shape) == value.type.ndim:
+            _solve(value.type, array.shape, sizes)
+    for value, array in zip(parameters, arrays, strict=True):
+        expected, given = substitute(value.type, sizes), type_of_array(array)
+        if given != expected:
+            bound = "".join(f", where {s} = {n}" for s, n in sizes.items())
+            raise TypeRuleError(
+                f"%{value.name} of {graph.name} is {value.type}{bound}, given an array of {given}"
+            )
+    return sizes
+
+
+def _solve(type: TensorType, shape: Sequence[int], sizes: dict[str, int]) -> None:
+    """Reads sizes of the form ``a*s + c`` off a shape."""
+    for size, number in zip(type.shape, shape, strict=True):
+        left = size.evaluate(sizes) if isinstance(size, Dim) else size
+        terms = dict(left.terms) if isinstance(left, Dim) else {}
+        constant = terms.pop((), 0)
+        if len(terms) == 1:
+            ((monomial, coefficient),) = terms.items()
+            if len(monomial) == 1:
+                sizes[monomial[0]] = (number - constant) // coefficient

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Literal, Mapping, Protocol, Sequence, Union
+from typing import Any, Literal, Protocol, Union
 
 import numpy as np
 
@@ -38,7 +39,7 @@ Kind = Literal[
 class Emitter(Protocol):
     """Where ops go. `inputs` and results are the emitter's own values (graph values, tensors, arrays)."""
 
-    def emit(self, op: "Op", inputs: Sequence[Any], attrs: Attrs) -> tuple[Any, ...]: ...
+    def emit(self, op: Op, inputs: Sequence[Any], attrs: Attrs) -> tuple[Any, ...]: ...
 
     def type_of(self, value: Any) -> TensorType: ...
 
@@ -50,7 +51,7 @@ class Expr:
     type. Nothing broadcasts or promotes.
     """
 
-    __slots__ = ("value", "type", "emitter")
+    __slots__ = ("emitter", "type", "value")
 
     def __init__(self, value: Any, emitter: Emitter):
         self.value = value
@@ -73,59 +74,59 @@ class Expr:
     def size(self) -> Size:
         return self.type.size
 
-    def full(self, number: float, shape: Shape | None = None, dtype: DType | None = None) -> "Expr":
+    def full(self, number: float, shape: Shape | None = None, dtype: DType | None = None) -> Expr:
         """A constant filled with ``number``, by default of this Expr's own type."""
         shape = self.shape if shape is None else tuple(shape)
         return OPS["constant"](like=self, value=number, shape=shape, dtype=dtype or self.dtype)
 
-    def _binary(self, name: str, other: Union["Expr", float], swap: bool = False) -> "Expr":
+    def _binary(self, name: str, other: Expr | float, swap: bool = False) -> Expr:
         other = other if isinstance(other, Expr) else self.full(other)
         return OPS[name](other, self) if swap else OPS[name](self, other)
 
-    def __add__(self, other: Union["Expr", float]) -> "Expr":
+    def __add__(self, other: Expr | float) -> Expr:
         return self._binary("add", other)
 
-    def __radd__(self, other: float) -> "Expr":
+    def __radd__(self, other: float) -> Expr:
         return self._binary("add", other, swap=True)
 
-    def __sub__(self, other: Union["Expr", float]) -> "Expr":
+    def __sub__(self, other: Expr | float) -> Expr:
         return self._binary("sub", other)
 
-    def __rsub__(self, other: float) -> "Expr":
+    def __rsub__(self, other: float) -> Expr:
         return self._binary("sub", other, swap=True)
 
-    def __mul__(self, other: Union["Expr", float]) -> "Expr":
+    def __mul__(self, other: Expr | float) -> Expr:
         return self._binary("mul", other)
 
-    def __rmul__(self, other: float) -> "Expr":
+    def __rmul__(self, other: float) -> Expr:
         return self._binary("mul", other, swap=True)
 
-    def __truediv__(self, other: Union["Expr", float]) -> "Expr":
+    def __truediv__(self, other: Expr | float) -> Expr:
         return self._binary("div", other)
 
-    def __rtruediv__(self, other: float) -> "Expr":
+    def __rtruediv__(self, other: float) -> Expr:
         return self._binary("div", other, swap=True)
 
-    def __neg__(self) -> "Expr":
+    def __neg__(self) -> Expr:
         return OPS["neg"](self)
 
     # Comparisons give a bool Expr; `==` is left alone so that Exprs stay hashable by identity.
-    def eq(self, other: Union["Expr", float]) -> "Expr":
+    def eq(self, other: Expr | float) -> Expr:
         return self._binary("eq", other)
 
-    def ne(self, other: Union["Expr", float]) -> "Expr":
+    def ne(self, other: Expr | float) -> Expr:
         return self._binary("ne", other)
 
-    def __lt__(self, other: Union["Expr", float]) -> "Expr":
+    def __lt__(self, other: Expr | float) -> Expr:
         return self._binary("lt", other)
 
-    def __le__(self, other: Union["Expr", float]) -> "Expr":
+    def __le__(self, other: Expr | float) -> Expr:
         return self._binary("le", other)
 
-    def __gt__(self, other: Union["Expr", float]) -> "Expr":
+    def __gt__(self, other: Expr | float) -> Expr:
         return self._binary("gt", other)
 
-    def __ge__(self, other: Union["Expr", float]) -> "Expr":
+    def __ge__(self, other: Expr | float) -> Expr:
         return self._binary("ge", other)
 
     def __repr__(self) -> str:
@@ -151,7 +152,7 @@ class _NoGradient:
 
 
 NO_GRADIENT = _NoGradient()
-OPS: dict[str, "Op"] = {}
+OPS: dict[str, Op] = {}
 
 
 @dataclass(eq=False)
@@ -167,7 +168,8 @@ class Op:
             decomposition is the meaning) and for control flow (the interpreter runs the regions).
         vjp: the derivative. A tuple with one rule (or None) per operand, each
             ``rule(g, out, *operands, **attrs) -> Expr``; or one function of the same arguments that
-            returns a tuple with one entry per operand; or NO_GRADIENT. For an op with several outputs
+            returns a tuple with one entry per operand; or passes.grad.Derived(), which
+            differentiates the decomposition; or NO_GRADIENT. For an op with several outputs
             ``g`` and ``out`` are tuples (a ``g`` that nobody asked for is zeros).
         scalar: for elementwise ops, the result element as an expression over ``{0}``, ``{1}``, ... in
             Python operators and the math vocabulary that every backend provides.
@@ -251,6 +253,8 @@ class Op:
             raise NotDifferentiable(
                 f"{self.name} has no derivative rule; detach() its inputs to treat it as constant"
             )
+        if hasattr(rule, "gradients"):
+            return list(rule.gradients(self, wanted, gs, xs, attrs))
         g: Any = gs[0] if len(outs) == 1 else tuple(gs)
         out: Any = outs[0] if len(outs) == 1 else tuple(outs)
         if callable(rule):

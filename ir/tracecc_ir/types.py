@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +23,7 @@ class DType:
         numpy: the NumPy dtype that holds it.
     """
 
-    __slots__ = ("name", "public", "kind", "numpy", "bits")
+    __slots__ = ("bits", "kind", "name", "numpy", "public")
 
     def __init__(self, name: str, public: str, kind: str, numpy: np.dtype):
         self.name, self.public, self.kind, self.numpy = name, public, kind, numpy
@@ -167,10 +168,10 @@ class TensorType(NamedTuple):
     def is_symbolic(self) -> bool:
         return any(isinstance(s, Dim) for s in self.shape)
 
-    def with_dtype(self, dtype: DType) -> "TensorType":
+    def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(dtype, self.shape)
 
-    def with_shape(self, shape: Iterable[Size]) -> "TensorType":
+    def with_shape(self, shape: Iterable[Size]) -> TensorType:
         return TensorType(self.dtype, tuple(shape))
 
     def __repr__(self) -> str:

@@ -1,0 +1,114 @@
+"""The oracle: runs any graph, before or after any pass, one op at a time on NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracecc_ir.errors import IRError
+from tracecc_ir.graph import Graph, bind_sizes, specialize
+from tracecc_ir.op import Attrs, Expr, Op
+from tracecc_ir.types import TensorType, type_of_array
+
+Arrays = Sequence[np.ndarray]
+
+
+def interpret(
+    graph: Graph, inputs: Arrays, state: Arrays = ()
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Runs a graph; nothing is written, so updates are returned.
+
+    Args:
+        graph: may have symbolic sizes, which are read off the arrays.
+        inputs: one array per input, of its type.
+        state: one array per state.
+
+    Returns:
+        The outputs, and the new values of the updated states in the order of ``graph.updates``.
+
+    Raises:
+        TypeRuleError: an array does not have its parameter's type.
+    """
+    sizes = bind_sizes(graph, [*inputs, *state])
+    results = _run(specialize(graph, sizes) if sizes else graph, [*inputs, *state])
+    return results[: len(graph.outputs)], results[len(graph.outputs) :]
+
+
+def _run(graph: Graph, arguments: Arrays) -> list[np.ndarray]:
+    values = dict(zip(graph.parameters(), arguments, strict=True))
+    for node in graph.nodes:
+        made = evaluate(node.op, [values[v] for v in node.inputs], node.attrs)
+        for value, array in zip(node.outputs, made, strict=True):
+            if type_of_array(array) != value.type:
+                raise IRError(
+                    f"{node.op.name} computed an array of {type_of_array(array)} for {value}"
+                )
+            values[value] = array
+    return [values[v] for v in graph.results()]
+
+
+class NumpyEmitter:
+    """Evaluates ops at once on arrays; constants are strided views of one number."""
+
+    def emit(self, op: Op, inputs: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
+        return evaluate(op, inputs, attrs)
+
+    def type_of(self, value: np.ndarray) -> TensorType:
+        return type_of_array(value)
+
+
+EMITTER = NumpyEmitter()
+
+
+def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
+    """Runs one op on arrays: by its reference, its regions or its decomposition.
+
+    Results may be views of the operands, and may be read-only.
+    """
+    if op.name == "constant":
+        number = np.asarray(attrs["value"]).astype(attrs["dtype"].numpy)
+        return (np.broadcast_to(number, attrs["shape"]),)
+    if op.reference is not None:
+        result = op.reference(*arrays, **attrs)
+        return result if isinstance(result, tuple) else (result,)
+    if op.name in CONTROL:
+        return tuple(CONTROL[op.name](arrays, **attrs))
+    if op.decomposition is None:
+        raise IRError(f"{op.name} has no reference and no decomposition, so it cannot be evaluated")
+    made = op.decomposition(*(Expr(a, EMITTER) for a in arrays), **attrs)
+    return tuple(e.value for e in (made if isinstance(made, tuple) else (made,)))
+
+
+def _cond(arrays: Arrays, then: Graph, otherwise: Graph) -> list[np.ndarray]:
+    return _run(then if bool(arrays[0]) else otherwise, arrays[1:])
+
+
+def _while(arrays: Arrays, condition: Graph, body: Graph) -> Arrays:
+    while bool(_run(condition, arrays)[0]):
+        arrays = _run(body, arrays)
+    return arrays
+
+
+def _scan(
+    arrays: Arrays, body: Graph, consts: int, carries: int, length: int, reverse: bool
+) -> list[np.ndarray]:
+    fixed, xs = list(arrays[:consts]), arrays[consts + carries :]
+    carry = list(arrays[consts : consts + carries])
+    ys = [np.zeros((length, *v.shape), v.dtype.numpy) for v in body.outputs[carries:]]
+    for i in reversed(range(length)) if reverse else range(length):
+        made = _run(body, [*fixed, *carry, *(np.asarray(x[i]) for x in xs)])
+        carry = made[:carries]
+        for y, row in zip(ys, made[carries:], strict=True):
+            y[i] = row
+    return [*carry, *ys]
+
+
+CONTROL: dict[str, Callable[..., Any]] = {
+    "call": lambda arrays, body: _run(body, arrays),
+    "kernel": lambda arrays, body, name, kind: _run(body, arrays),
+    "cond": _cond,
+    "while": _while,
+    "scan": _scan,
+}

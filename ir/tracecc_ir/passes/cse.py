@@ -1,0 +1,54 @@
+"""Common subexpression elimination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
+
+
+def cse(graph: Graph) -> Graph:
+    """Computes equal nodes once: same op, same operands, same attributes.
+
+    Every op is a pure function (random bits included: they are counter-based).
+
+    Before::
+
+        graph main(%x: f32[3]) {
+          %a = exp(%x) : f32[3]
+          %b = exp(%x) : f32[3]
+          %c = add(%a, %b) : f32[3]
+          return %c
+        }
+
+    After::
+
+        graph main(%x: f32[3]) {
+          %a = exp(%x) : f32[3]
+          %c = add(%a, %a) : f32[3]
+          return %c
+        }
+    """
+    known: dict[Any, Sequence[Value]] = {}
+
+    def visit(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+        key = (node.op, tuple(inputs), tuple(map(frozen, node.attrs.values())))
+        found = known.get(key)
+        if found is None:
+            names, types = [v.name for v in node.outputs], [v.type for v in node.outputs]
+            attrs = {k: cse(a) if isinstance(a, Graph) else a for k, a in node.attrs.items()}
+            made = Node(node.op, inputs, attrs, types, names, node.loc, node.why)
+            found = known[key] = b.append(made)
+        return found
+
+    return rebuild(graph, visit)
+
+
+def frozen(attr: Any) -> Any:
+    """An attribute as a key that tells 1 from 1.0 and True, 0.0 from -0.0, and knows equal graphs."""
+    if isinstance(attr, tuple):
+        return tuple(map(frozen, attr))
+    if isinstance(attr, Graph):
+        return str(attr)
+    return type(attr).__name__, repr(attr)
