@@ -254,6 +254,19 @@ def test_halves_accumulate_in_single_precision():
     assert run(OPS["dot_general"], (x, x), dot)[0] == 4096
 
 
+@pytest.mark.filterwarnings("error")
+def test_overflow_is_quiet():
+    x = np.full(4, 6e4, np.float16)
+    dot = {"contract": ((0,), (0,)), "batch": ((), ())}
+    assert run(OPS["dot_general"], (x, x), dot)[0] == np.inf
+    assert run(OPS["reduce_sum"], (x,), {"axes": (0,)})[0] == np.inf
+    assert run(OPS["cumsum"], (x,), {"axis": 0})[0][-1] == np.inf
+    assert run(OPS["constant"], (), {"value": 1e300, "shape": (), "dtype": f32})[0] == np.inf
+    index = np.zeros(2, np.int64)
+    total = run(OPS["scatter"], (x, index, x[:2]), {"axes": (0,), "mode": "add"})[0]
+    assert total.tolist() == [np.inf, 6e4, 6e4, 6e4]
+
+
 def test_window_max_indices_point_at_the_maxima_and_never_at_padding():
     x = np.full((1, 3, 3), -np.inf)
     attrs = {"window": (2, 2), "stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}

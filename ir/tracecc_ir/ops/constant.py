@@ -8,7 +8,7 @@ import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Op, Sample
-from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis
+from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis, narrow
 from tracecc_ir.types import DType, Shape, TensorType, bool_
 
 
@@ -19,7 +19,7 @@ def _constant_type(*, value: float, shape: Shape, dtype: DType) -> TensorType:
 
 
 def _constant(value: float, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
-    return np.full(shape, value).astype(dtype.numpy)
+    return np.full(shape, narrow(np.asarray(value), dtype.numpy))
 
 
 def _constant_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:

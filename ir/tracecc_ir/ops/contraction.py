@@ -11,7 +11,16 @@ import numpy as np
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Op, Sample
 from tracecc_ir.ops.movement import inverse, permute
-from tracecc_ir.ops.rules import NUMBERS, check_axes, check_same_dtype, draw, others, wide, without
+from tracecc_ir.ops.rules import (
+    NUMBERS,
+    check_axes,
+    check_same_dtype,
+    draw,
+    narrow,
+    others,
+    wide,
+    without,
+)
 from tracecc_ir.types import DType, TensorType
 
 Ints = tuple[int, ...]
@@ -44,7 +53,7 @@ def _dot_general(x: np.ndarray, y: np.ndarray, contract: Pair, batch: Pair) -> n
     k = math.prod(x.shape[a] for a in contract[0])
     with np.errstate(all="ignore"):
         z = np.matmul(left.reshape([*b, math.prod(m), k]), right.reshape([*b, k, math.prod(n)]))
-    return z.reshape([*b, *m, *n]).astype(x.dtype, copy=False)
+    return narrow(z.reshape([*b, *m, *n]), x.dtype)
 
 
 def _operand_gradient(

@@ -15,7 +15,7 @@ import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Op, Sample
-from tracecc_ir.ops.rules import check_length, check_same_dtype, draw, wide
+from tracecc_ir.ops.rules import check_length, check_same_dtype, draw, narrow, wide
 from tracecc_ir.types import FLOATS, DType, Shape, TensorType
 
 Ints = tuple[int, ...]
@@ -178,7 +178,7 @@ def _conv(
     matrix = weight.reshape(g, w.shape[0] // g, c * k)
     with np.errstate(all="ignore"):
         y = np.matmul(matrix, rows)
-    return y.reshape([n, w.shape[0], *counts]).astype(x.dtype, copy=False)
+    return narrow(y.reshape([n, w.shape[0], *counts]), x.dtype)
 
 
 def _conv_input_grad(
@@ -202,7 +202,7 @@ def _conv_input_grad(
             matrix = weight[here].swapaxes(-1, -2)
             result[index] += np.matmul(matrix, rows).reshape([n, groups, channels, *counts])
     x = unpadded(result, padding)
-    return x.reshape([n, groups * channels, *x_spatial]).astype(g.dtype, copy=False)
+    return narrow(x.reshape([n, groups * channels, *x_spatial]), g.dtype)
 
 
 def _conv_weight_grad(
@@ -226,7 +226,7 @@ def _conv_weight_grad(
             columns = source[index].reshape(n, groups, c, math.prod(counts)).transpose(1, 0, 3, 2)
             parts.append(np.matmul(matrix, columns.reshape(groups, n * math.prod(counts), c)))
     result = np.stack(parts, axis=-1).reshape([groups * o, c, *w_spatial])
-    return result.astype(x.dtype, copy=False)
+    return narrow(result, x.dtype)
 
 
 class Case(NamedTuple):

@@ -24,6 +24,7 @@ from tracecc_ir.ops.rules import (
     check_length,
     check_same_dtype,
     draw,
+    narrow,
     others,
     wide,
     without,
@@ -64,7 +65,7 @@ def _combine(target: np.ndarray, index: tuple, updates: np.ndarray, mode: str) -
     else:
         with np.errstate(all="ignore"):
             ufunc.at(result, index, wide(updates))
-    return result.astype(target.dtype, copy=False)
+    return narrow(result, target.dtype)
 
 
 def _scatter_gradients(

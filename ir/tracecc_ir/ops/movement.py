@@ -14,7 +14,7 @@ import numpy as np
 from tracecc_ir.dims import Size, product
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import OPS, Expr, Op, Sample
-from tracecc_ir.ops.rules import ALL, check_axes, check_axis, check_length, draw, others
+from tracecc_ir.ops.rules import ALL, check_axes, check_axis, check_length, draw, narrow, others
 from tracecc_ir.types import DType, Shape, TensorType
 
 Ints = tuple[int, ...]
@@ -192,7 +192,7 @@ def _pad(x: np.ndarray, low: Ints, high: Ints, interior: Ints, value: float) -> 
     steps = [gap + 1 for gap in interior]
     spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(x.shape, steps, strict=True)]
     shape = tuple(map(sum, zip(low, spans, high, strict=True)))
-    result = np.full(shape, value).astype(x.dtype)
+    result = np.full(shape, narrow(np.asarray(value), x.dtype))
     limits = [p + n for p, n in zip(low, spans, strict=True)]
     result[tuple(map(builtins.slice, low, limits, steps))] = x
     return result

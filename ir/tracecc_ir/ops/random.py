@@ -19,6 +19,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round
 LOW = np.uint64(0xFFFFFFFF)
 HIGH_BITS = np.uint64(32)
+BLOCK = 8192  # elements whose counters stay in the nearest cache
 
 
 def philox4x32(counter: Sequence[np.ndarray], key: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -49,10 +50,13 @@ def _words(number: np.ndarray) -> tuple[int, int]:
 
 
 def _philox(seed: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    element = np.arange(math.prod(shape), dtype=np.uint64)
-    low, high = (np.full_like(element, word) for word in _words(position))
-    bits = philox4x32((element & LOW, element >> HIGH_BITS, low, high), _words(seed))[0]
-    return bits.astype(np.uint32).view(np.int32).reshape(shape)
+    low, high = (np.array([word], np.uint64) for word in _words(position))
+    bits = np.empty(math.prod(shape), np.uint32)
+    for start in range(0, bits.size, BLOCK):
+        element = np.arange(start, min(start + BLOCK, bits.size), dtype=np.uint64)
+        counter = (element & LOW, element >> HIGH_BITS, low, high)
+        bits[start : start + BLOCK] = philox4x32(counter, _words(seed))[0]
+    return bits.view(np.int32).reshape(shape)
 
 
 def _philox_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:

@@ -67,6 +67,12 @@ def wide(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) if x.dtype in HALVES else x
 
 
+def narrow(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """``x`` rounded to ``dtype``, quietly where it overflows."""
+    with np.errstate(all="ignore"):
+        return x.astype(dtype, copy=False)
+
+
 def draw(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
     """Test data: normal floats, small integers, fair coins."""
     if dtype.kind == "float":

@@ -14,7 +14,7 @@ from tracecc_ir.op import Expr, Op, Sample
 from tracecc_ir.ops.convolution import counts_of, padded, taps, unpadded, windowed_sizes
 from tracecc_ir.ops.index import scatter_along
 from tracecc_ir.ops.movement import reshape
-from tracecc_ir.ops.rules import NUMBERS, check_length, draw, wide
+from tracecc_ir.ops.rules import NUMBERS, check_length, draw, narrow, wide
 from tracecc_ir.types import DType, Shape, TensorType, i64
 
 Ints = tuple[int, ...]
@@ -63,7 +63,7 @@ def _window_max(
     candidates = ((values == best) | np.isnan(values)) & (positions >= 0)
     positions = np.broadcast_to(positions, values.shape)
     first = np.take_along_axis(positions, candidates.argmax(axis=0)[None], axis=0)[0]
-    return best.astype(x.dtype, copy=False), np.maximum(first, 0)
+    return narrow(best, x.dtype), np.maximum(first, 0)
 
 
 def _flat(x: Expr, rank: int) -> Expr:
@@ -124,7 +124,7 @@ def _window_sum(
     with np.errstate(all="ignore"):
         for _, index in taps(window, counts, stride, dilation):
             result += source[index]
-    return result.astype(x.dtype, copy=False)
+    return narrow(result, x.dtype)
 
 
 def _window_sum_vjp(g: Expr, y: Expr, x: Expr, window: Ints, **attrs: Any) -> Any:
@@ -170,7 +170,7 @@ def _window_sum_grad(
     with np.errstate(all="ignore"):
         for _, index in taps(window, g.shape[lead:], stride, dilation):
             result[index] += wide(g)
-    return unpadded(result, padding).astype(g.dtype, copy=False)
+    return narrow(unpadded(result, padding), g.dtype)
 
 
 def _window_sum_grad_vjp(c: Expr, y: Expr, g: Expr, x_spatial: Shape, **attrs: Any) -> Any:
