@@ -1,0 +1,178 @@
+"""PyTorch's API on one open tracing compiler.
+
+Names are PyTorch's. Parts that need more than NumPy are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tracecc import autograd, methods
+from tracecc.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from tracecc.devices import device
+from tracecc.functional import FUNCTIONS
+from tracecc.printing import set_printoptions
+from tracecc.random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
+from tracecc.state import is_inference_mode_enabled
+from tracecc.tensor import Size, Tensor
+from tracecc_ir.types import DType as dtype
+from tracecc_ir.types import bf16 as bfloat16
+from tracecc_ir.types import bool_ as bool
+from tracecc_ir.types import f16 as float16
+from tracecc_ir.types import f32 as float32
+from tracecc_ir.types import f64 as float64
+from tracecc_ir.types import i8 as int8
+from tracecc_ir.types import i16 as int16
+from tracecc_ir.types import i32 as int32
+from tracecc_ir.types import i64 as int64
+from tracecc_ir.types import promote_types
+from tracecc_ir.types import u8 as uint8
+
+__version__ = "0.1.0"
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+
+e, inf, nan, pi = 2.718281828459045, 1e999, 1e999 - 1e999, 3.141592653589793
+newaxis = None
+
+# The layouts and memory formats that PyTorch code names; there is only the first of each.
+strided, contiguous_format, preserve_format = "strided", "contiguous_format", "preserve_format"
+
+_FROM = {
+    "compile": "tracecc.compile",
+    "cond": "tracecc.control",
+    "scan": "tracecc.control",
+    "while_loop": "tracecc.control",
+    "TraceError": "tracecc.trace.errors",
+    "get_num_threads": "tracecc.backends.cpu.threads",
+    "set_num_threads": "tracecc.backends.cpu.threads",
+}
+_MODULES = ("backends", "nn", "optim", "utils", "vision", "onnx", "distributed", "linalg", "testing")
+
+globals().update(FUNCTIONS)
+
+
+def result_type(tensor1: Any, tensor2: Any) -> dtype:
+    """The dtype of arithmetic on two tensors or numbers."""
+    from tracecc.functional.core import promoted
+
+    return promoted(tensor1, tensor2)
+
+
+def can_cast(from_: dtype, to: dtype) -> Any:
+    """Whether in-place results of the first dtype may be stored in the second."""
+    return from_.rank <= to.rank
+
+
+def is_tensor(obj: Any) -> Any:
+    """Whether ``obj`` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> Any:
+    """Whether the dtype is a floating point type."""
+    return input.dtype.is_floating_point
+
+
+def is_complex(input: Tensor) -> Any:
+    """False: there are no complex dtypes yet."""
+    return input.dtype.is_complex
+
+
+def numel(input: Tensor) -> Any:
+    """The number of elements."""
+    return input._type.size
+
+
+class finfo:
+    """Limits of a floating point dtype: ``eps``, ``max``, ``min``, ``tiny``, ``bits``."""
+
+    def __init__(self, type: dtype | None = None):
+        import ml_dtypes
+
+        kind = FUNCTIONS["get_default_dtype"]() if type is None else type
+        if kind.kind != "float":
+            raise TypeError(f"finfo() requires a floating point input type, given {kind.public}")
+        found, number = ml_dtypes.finfo(kind.numpy), importlib.import_module("builtins").float
+        self.bits, self.dtype = kind.bits, kind.public
+        self.eps, self.max, self.min = number(found.eps), number(found.max), number(found.min)
+        self.tiny = self.smallest_normal = number(found.tiny)
+        self.resolution = number(found.resolution)
+
+
+class iinfo:
+    """Limits of an integer dtype: ``max``, ``min``, ``bits``."""
+
+    def __init__(self, type: dtype):
+        if type.kind != "int":
+            raise TypeError(f"iinfo() requires an integer input type, given {type.public}")
+        self.bits, self.dtype, signed = type.bits, type.public, type.is_signed
+        self.max = 2 ** (type.bits - signed) - 1
+        self.min = -(2 ** (type.bits - 1)) if signed else 0
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        value = getattr(importlib.import_module(_FROM[name]), name)
+    elif name == "ir":
+        value = importlib.import_module("tracecc_ir")
+    elif name in _MODULES:
+        return importlib.import_module(f"tracecc.{name}")
+    else:
+        raise AttributeError(f"module 'tracecc' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+    *FUNCTIONS,
+    "Generator",
+    "Size",
+    "Tensor",
+    "autograd",
+    "bfloat16",
+    "bool",
+    "can_cast",
+    "default_generator",
+    "device",
+    "dtype",
+    "enable_grad",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "get_rng_state",
+    "iinfo",
+    "inference_mode",
+    "initial_seed",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_complex",
+    "is_floating_point",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "is_tensor",
+    "manual_seed",
+    "methods",
+    "no_grad",
+    "numel",
+    "promote_types",
+    "result_type",
+    "seed",
+    "set_grad_enabled",
+    "set_printoptions",
+    "set_rng_state",
+    "uint8",
+]

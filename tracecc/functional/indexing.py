@@ -1,0 +1,617 @@
+"""Functions that read and write at computed positions, sort, and search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracecc.dispatch import own
+from tracecc.functional.core import (
+    check_tensor,
+    emit,
+    expanded,
+    is_number,
+    lift,
+    number,
+    permuted,
+    promoted,
+    reshaped,
+    splat,
+    to_dtype,
+    to_float,
+    wrap_dim,
+)
+from tracecc.functional.pointwise import clone, where
+from tracecc.functional.reductions import ValuesIndices, picked
+from tracecc.functional.shape import narrow, ravel, reshape
+from tracecc.functional.subscript import nonzero_arrays
+from tracecc.tensor import Tensor, wrap
+from tracecc_ir import ops
+from tracecc_ir.types import DType, bool_, i32, i64
+
+
+def _check_index(name: str, index: Any) -> Tensor:
+    check_tensor(name, index, "index")
+    if index.dtype not in (i32, i64):
+        raise RuntimeError(
+            f"{name}(): Expected dtype int32 or int64 for index, given {index.dtype.public}"
+        )
+    return index
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of ``input`` along ``dim`` that a 1-d index names."""
+    _check_index("index_select", index)
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return reshape(index_select(reshape(input, 1), 0, index), ())
+    found = emit(ops.gather, input, reshaped(index, (index._type.size,)), axes=(axis,))
+    return permuted(found, [*range(1, axis + 1), 0, *range(axis + 1, found.ndim)])
+
+
+def _along(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Operands of the ops that index along one dimension, 0-d ones as 1-d."""
+    _check_index(name, index)
+    axis = wrap_dim(dim, input.ndim)
+    x = reshaped(input, (1,)) if input.ndim == 0 else input
+    i = reshaped(index, (1,)) if index.ndim == 0 else index
+    if x.ndim != i.ndim and index._type.size != 0:
+        raise RuntimeError(
+            f"{name}(): Index tensor must have the same number of dimensions as input tensor"
+        )
+    return x, i, axis
+
+
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` for dim 0, and likewise for others.
+
+    >>> import tracecc as tc
+    >>> tc.gather(tc.tensor([[1, 2], [3, 4]]), 1, tc.tensor([[0, 0], [1, 0]]))
+    tensor([[1, 1],
+            [4, 3]])
+    """
+    x, i, axis = _along("gather", input, dim, index)
+    if index._type.size == 0:
+        from tracecc.functional.creation import zeros
+
+        return zeros(tuple(index._type.shape), dtype=input.dtype)
+    for d, (m, n) in enumerate(zip(i._type.shape, x._type.shape, strict=True)):
+        if d != axis and m > n:  # type: ignore[operator]
+            raise RuntimeError(
+                f"Size does not match at dimension {d} expected index {list(i._type.shape)} to be "
+                f"no larger than self {list(x._type.shape)} apart from dimension {axis}"
+            )
+    return reshaped(emit(ops.gather_along, x, i, axis=axis), index._type.shape)
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` with both broadcast to each other; flattened if ``dim`` is None."""
+    if dim is None:
+        return gather(ravel(input), 0, ravel(indices))
+    from tracecc.functional.core import broadcast_shapes
+
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim != indices.ndim:
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+            f"but got {input.ndim} dimensions for input, and {indices.ndim} dimensions for indices"
+        )
+    a, b = list(input._type.shape), list(indices._type.shape)
+    n, m = a[axis], b[axis]
+    a[axis] = b[axis] = 1
+    shape = list(broadcast_shapes(tuple(a), tuple(b)))
+    x = expanded(input, (*shape[:axis], n, *shape[axis + 1 :]))
+    return gather(x, axis, expanded(indices, (*shape[:axis], m, *shape[axis + 1 :])))
+
+
+def _scatter(
+    name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: str
+) -> Tensor:
+    x, i, axis = _along(name, input, dim, index)
+    if index._type.size == 0:
+        return clone(input)
+    if is_number(src) or (isinstance(src, Tensor) and src._weak):
+        updates = lift(src if isinstance(src, Tensor) else number(src), x.dtype, i._type.shape)
+    else:
+        if src.dtype is not input.dtype:
+            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+        updates = reshaped(src, (1,)) if src.ndim == 0 else src
+        sizes = zip(i._type.shape, updates._type.shape, strict=False)
+        if updates.ndim != i.ndim or any(m > n for m, n in sizes):  # type: ignore[operator]
+            raise RuntimeError(
+                f"Expected index {list(i._type.shape)} to be no larger than src "
+                f"{list(src._type.shape)} in every dimension"
+            )
+        for d, m in enumerate(i._type.shape):
+            if updates._type.shape[d] != m:
+                updates = narrow(updates, d, 0, m)  # type: ignore[arg-type]
+    y = emit(ops.scatter_along, x, i, updates, axis=axis, mode=mode)
+    return own(reshaped(y, input._type.shape))
+
+
+_REDUCE = {"add": "add", "multiply": "mul", "sum": "add", "prod": "mul"} | {
+    "amax": "max",
+    "amin": "min",
+}
+
+
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+    reduce: str | None = None,
+) -> Tensor:
+    """A copy of ``input`` with ``src`` (or a number) written where `gather` would read."""
+    if reduce is not None and reduce not in ("add", "multiply"):
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    mode = "set" if reduce is None else _REDUCE[reduce]
+    return _scatter("scatter", input, dim, index, value if src is None else src, mode)
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of ``input`` with ``src`` added where `gather` would read."""
+    return _scatter("scatter_add", input, dim, index, src, "add")
+
+
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """A copy of ``input`` with ``src`` combined in by sum, prod, mean, amax or amin."""
+    if reduce not in ("sum", "prod", "mean", "amax", "amin"):
+        raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin.")
+    name = "scatter_reduce"
+    base = input
+    if not include_self:
+        base = _neutral(input, dim, index, reduce)
+    if reduce != "mean":
+        return _scatter(name, base, dim, index, src, _REDUCE[reduce])
+    total = _scatter(name, base, dim, index, src, "add")
+    one = splat(1 if include_self else 0, input._type.shape, i64)
+    ones = splat(1, src._type.shape, i64)
+    n = _scatter(name, one, dim, index, ones, "add")
+    return _divided(total, n)
+
+
+def _divided(total: Tensor, n: Tensor) -> Tensor:
+    """A mean from a total and a count; integers round towards minus infinity."""
+    n = emit(ops.maximum, n, splat(1, n._type.shape, i64))
+    op = ops.div if total.dtype.kind == "float" else ops.floor_div
+    return emit(op, total, to_dtype(n, total.dtype))
+
+
+def _neutral(input: Tensor, dim: int, index: Tensor, reduce: str) -> Tensor:
+    """``input`` with the places that will be written set to what changes nothing."""
+    value: Any = {"sum": 0, "mean": 0, "prod": 1}.get(reduce)
+    if value is None:
+        value = _extreme(input.dtype, lowest=reduce == "amax")
+    return _scatter("scatter_reduce", input, dim, index, value, "set")
+
+
+def _extreme(dtype: DType, lowest: bool) -> Any:
+    if dtype.kind == "float":
+        return float("-inf") if lowest else float("inf")
+    if dtype is bool_:
+        return not lowest
+    info = np.iinfo(dtype.numpy)
+    return int(info.min if lowest else info.max)
+
+
+def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Any, mode: str) -> Tensor:
+    """Scatters whole slices along ``dim``."""
+    _check_index(name, index)
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        source = reshaped(source, (1,)) if isinstance(source, Tensor) else source
+        return reshape(_rows(name, reshaped(input, (1,)), 0, index, source, mode), ())
+    i = reshaped(index, (index._type.size,))
+    shape = input._type.shape
+    expected = (*shape[:axis], i._type.size, *shape[axis + 1 :])
+    if isinstance(source, Tensor) and source.ndim:
+        if tuple(source._type.shape) != expected:
+            raise RuntimeError(
+                f"{name}(): source of shape {list(source._type.shape)} does not match the "
+                f"{list(expected)} that {list(index._type.shape)} indices along dim {axis} of "
+                f"{list(shape)} need"
+            )
+        if source.dtype is not input.dtype:
+            raise RuntimeError(f"{name}(): self and source expected to have the same dtype")
+    updates = lift(source, input.dtype, expected)
+    updates = permuted(updates, [axis, *(d for d in range(input.ndim) if d != axis)])
+    return own(emit(ops.scatter, input, i, updates, axes=(axis,), mode=mode))
+
+
+def index_add(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1
+) -> Tensor:
+    """A copy of ``input`` with ``alpha * source`` added to the slices that ``index`` names."""
+    from tracecc.functional.pointwise import mul
+
+    if not (is_number(alpha) and alpha == 1):
+        source = to_dtype(mul(source, alpha), input.dtype)
+    mode = "max" if input.dtype is bool_ else "add"
+    return _rows("index_add", input, dim, index, source, mode)
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of ``input`` with the slices that ``index`` names replaced by those of ``source``."""
+    return _rows("index_copy", input, dim, index, source, "set")
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy of ``input`` with the slices that ``index`` names filled with one number."""
+    return _rows("index_fill", input, dim, index, value, "set")
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """The elements of the flattened tensor at ``index``."""
+    return emit(ops.gather, ravel(input), _check_index("take", index), axes=(0,))
+
+
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy with elements of the flattened tensor at ``index`` replaced (or added to)."""
+    flat, i, u = ravel(input), ravel(index), ravel(source)
+    y = emit(ops.scatter, flat, i, u, axes=(0,), mode="add" if accumulate else "set")
+    return reshaped(y, input._type.shape)
+
+
+# Data-dependent sizes: eager only.
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of nonzero elements: an n x ndim tensor, or one tensor per dimension."""
+    if as_tuple and input.ndim == 0:
+        input = reshape(input, 1)
+    if as_tuple:
+        return tuple(nonzero_arrays(input))
+    return wrap(np.argwhere(input.detach()._numpy()).astype(np.int64))
+
+
+argwhere = nonzero
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, as one dimension."""
+    if mask.dtype is not bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    from tracecc.functional.core import broadcast_shapes
+
+    shape = broadcast_shapes(input._type.shape, mask._type.shape)
+    if not shape:
+        return masked_select(reshape(input, 1), reshape(mask, 1))
+    indices = nonzero_arrays(expanded(mask, shape))
+    return emit(ops.gather, expanded(input, shape), *indices, axes=tuple(range(len(shape))))
+
+
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy with the elements where the mask holds replaced by those of ``source`` in order."""
+    from tracecc.functional.core import broadcast_shapes
+
+    if mask.dtype is not bool_:
+        raise RuntimeError("masked_scatter_ only supports boolean masks")
+    shape = broadcast_shapes(input._type.shape, mask._type.shape)
+    m = ravel(expanded(mask, shape))
+    x = expanded(input, shape)
+    if x._type.size == 0:
+        return clone(x)
+    position = emit(ops.cumsum, to_dtype(m, i64), axis=0)
+    position = emit(ops.sub, position, splat(1, position._type.shape, i64))
+    last: Any = source._type.size
+    bounded = emit(ops.maximum, position, splat(0, position._type.shape, i64))
+    bounded = emit(ops.minimum, bounded, splat(max(last - 1, 0), position._type.shape, i64))
+    found = emit(ops.gather, ravel(source), bounded, axes=(0,))
+    return where(reshape(m, shape), reshape(found, shape), x)
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements (or slices along ``dim``) in order, where they went, and how many."""
+    values, inverse, counts = np.unique(
+        input.detach()._numpy(), return_inverse=True, return_counts=True, axis=dim
+    )
+    inverse = inverse.reshape(input._type.shape if dim is None else (-1,))
+    found = [wrap(np.ascontiguousarray(values))]
+    found += [wrap(inverse)] if return_inverse else []
+    found += [wrap(counts)] if return_counts else []
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Each element (or slice along ``dim``) repeated ``repeats`` times."""
+    if repeats is None:
+        count = input.detach()._numpy()
+        return wrap(np.repeat(np.arange(count.size), count))
+    x, axis = (ravel(input), 0) if dim is None else (input, wrap_dim(dim, input.ndim))
+    n: Any = x._type.shape[axis]
+    if isinstance(repeats, int) or (isinstance(repeats, Tensor) and repeats._type.size == 1):
+        times = repeats if isinstance(repeats, int) else int(repeats.item())
+        if times < 0:
+            raise RuntimeError("Repeats must be non-negative")
+        shape = x._type.shape
+        wide = expanded(
+            reshaped(x, (*shape[: axis + 1], 1, *shape[axis + 1 :])),
+            (*shape[: axis + 1], times, *shape[axis + 1 :]),
+        )
+        return own(reshaped(wide, (*shape[:axis], n * times, *shape[axis + 1 :])))
+    counts = np.asarray(repeats._numpy() if isinstance(repeats, Tensor) else repeats)
+    if counts.size != n:
+        raise RuntimeError("repeats must have the same size as input along dim")
+    return index_select(x, axis, wrap(np.repeat(np.arange(n), counts)))
+
+
+# Sorting and searching.
+
+
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> ValuesIndices:
+    """The elements in order along ``dim`` and where they were; always stable."""
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    from tracecc.dispatch import apply
+
+    return ValuesIndices(*apply(ops.sort, (input,), {"axis": axis, "descending": descending}))
+
+
+def argsort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> Tensor:
+    """The positions that put the elements in order along ``dim``."""
+    return sort(input, dim, descending, stable).indices
+
+
+def msort(input: Tensor) -> Tensor:
+    """Sorted along dimension 0."""
+    return sort(input, 0).values
+
+
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesIndices:
+    """The ``k`` largest (or smallest) elements along ``dim`` and where they were."""
+    axis = wrap_dim(dim, input.ndim)
+    n: Any = input._type.shape[axis] if input.ndim else 1
+    if not 0 <= k <= n:
+        raise RuntimeError("selected index k out of range")
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    values, indices = sort(input, axis, descending=largest)
+    return ValuesIndices(_first(values, axis, k), _first(indices, axis, k))
+
+
+def _first(x: Tensor, axis: int, k: int) -> Tensor:
+    return clone(narrow(x, axis, 0, k)) if x._type.shape[axis] != k else x
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """The k-th smallest element along ``dim`` (k from 1) and where it was."""
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    if not 1 <= k <= input._type.shape[axis]:  # type: ignore[operator]
+        raise RuntimeError("kthvalue(): selected number k out of range for dimension")
+    indices = sort(input, axis).indices
+    return picked(input, own(_at(indices, axis, k - 1)), axis, keepdim)
+
+
+def _at(x: Tensor, axis: int, i: int) -> Tensor:
+    shape = x._type.shape
+    return reshaped(narrow(x, axis, i, 1), (*shape[:axis], *shape[axis + 1 :]))
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all, or along ``dim`` with its position; NaN if there is a NaN."""
+    return _median(input, dim, keepdim, ignore_nan=False)
+
+
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median without NaN."""
+    return _median(input, dim, keepdim, ignore_nan=True)
+
+
+def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
+    if dim is None:
+        if input._type.size == 0:
+            from tracecc.functional.creation import full
+
+            nan = input.dtype.kind == "float"
+            lowest = float("nan") if nan else _extreme(input.dtype, lowest=True)
+            return full((), lowest, dtype=input.dtype)
+        return _median(ravel(input), 0, False, ignore_nan).values
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    n: Any = input._type.shape[axis]
+    if n == 0:
+        raise IndexError(f"median(): Expected reduction dim {dim} to have non-zero size.")
+    values, indices = sort(input, axis)
+    middle = _at(indices, axis, (n - 1) // 2)
+    if input.dtype.kind == "float":
+        nan = to_dtype(emit(ops.isnan, values), i64)
+        nans = emit(ops.reduce_sum, nan, axes=(axis,))
+        shape = nans._type.shape
+        if ignore_nan:
+            kept = emit(ops.sub, splat(n - 1, shape, i64), nans)
+            kept = emit(ops.maximum, kept, splat(0, shape, i64))
+            position = emit(ops.floor_div, kept, splat(2, shape, i64))
+        else:
+            some = emit(ops.gt, nans, splat(0, shape, i64))
+            first = emit(ops.sub, splat(n, shape, i64), nans)
+            position = emit(ops.select, some, first, splat((n - 1) // 2, shape, i64))
+        column = reshaped(position, (*shape[:axis], 1, *shape[axis:]))
+        middle = reshaped(emit(ops.gather_along, indices, column, axis=axis), shape)
+    return picked(input, own(middle), axis, keepdim)
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Where each number would go in a sorted sequence (the last dimension) to keep it sorted."""
+    if side is not None and side not in ("left", "right"):
+        raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("searchsorted(): side and right can't be set to opposites")
+    from tracecc.functional.reductions import sum as _sum
+
+    if sorter is not None:
+        sorted_sequence = gather(sorted_sequence, -1, sorter)
+    dtype = promoted(sorted_sequence, input)
+    value = lift(input, dtype, input._type.shape if isinstance(input, Tensor) else ())
+    sequence = to_dtype(sorted_sequence, dtype)
+    n: Any = sequence._type.shape[-1]
+    shape = value._type.shape
+    if sequence.ndim == 1:
+        table = expanded(sequence, (*shape, n))
+    else:
+        table = expanded(
+            reshaped(sequence, (*sequence._type.shape[:-1], 1, n)), (*shape, n)
+        )
+    column = expanded(reshaped(value, (*shape, 1)), (*shape, n))
+    before = emit(ops.le if right else ops.lt, table, column)
+    if dtype.kind == "float":  # NaN sorts last: every number is before it, it is before none
+        nan = emit(ops.bit_not, emit(ops.isnan, table))
+        beyond = emit(ops.isnan, column)
+        before = emit(ops.bit_or, before, emit(ops.bit_and, beyond, nan))
+    found = _sum(before, len(shape))
+    return to_dtype(found, i32) if out_int32 else found
+
+
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
+    """The bucket of each number between sorted boundaries."""
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def isin(
+    elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
+    """Where elements are among the test elements."""
+    from tracecc.functional.creation import full, tensor
+    from tracecc.functional.reductions import any as _any
+
+    x = elements if isinstance(elements, Tensor) else tensor(elements)
+    y = test_elements if isinstance(test_elements, Tensor) else tensor(test_elements)
+    if y._type.size == 0:
+        return full(tuple(x._type.shape), invert, dtype=bool_)
+    dtype = promoted(x, y)
+    shape = (*x._type.shape, y._type.size)
+    column = expanded(reshaped(to_dtype(x, dtype), (*x._type.shape, 1)), shape)
+    found = emit(ops.eq, column, expanded(reshaped(to_dtype(y, dtype), shape[-1:]), shape))
+    result = _any(found, -1)
+    return emit(ops.bit_not, result) if invert else result
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs, or the sum of its weights."""
+    if input.dtype.kind != "int" or input.ndim != 1:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    array = input.detach()._numpy()
+    if minlength < 0 or (array.size and array.min() < 0):
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    n = max(int(array.max()) + 1 if array.size else 0, minlength)
+    if weights is None:
+        return wrap(np.bincount(array, minlength=n).astype(np.int64))
+    w = weights if weights.dtype.kind == "float" else to_float(weights)
+    kept = w.detach()._numpy()
+    out = np.bincount(array, kept, n)
+    return wrap(out.astype(kept.dtype))
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements fall into each of ``bins`` equal bins of [min, max] (or of the data)."""
+    if bins <= 0:
+        raise RuntimeError("bins must be > 0")
+    array = input.detach()._numpy()
+    low, high = float(min), float(max)
+    if low == high and array.size:
+        low, high = float(array.min()), float(array.max())
+    if low == high:
+        low, high = low - 1, high + 1
+    if low > high:
+        raise RuntimeError("max must be larger than min")
+    counts, _ = np.histogram(array, bins, (low, high))
+    return wrap(counts.astype(array.dtype))
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle of matrices; zeros above."""
+    return _triangle(input, diagonal, ops.ge, "tril")
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle of matrices; zeros below."""
+    return _triangle(input, diagonal, ops.le, "triu")
+
+
+def _triangle(input: Tensor, diagonal: int, op: Any, name: str) -> Tensor:
+    if input.ndim < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+    shape = input._type.shape[-2:]
+    rows = emit(ops.iota, shape=shape, axis=0, dtype=i64)
+    columns = emit(ops.iota, shape=shape, axis=1, dtype=i64)
+    rows = emit(ops.add, rows, splat(diagonal, shape, i64))
+    kept = expanded(emit(op, rows, columns), input._type.shape)
+    return emit(ops.select, kept, input, splat(0, input._type.shape, input.dtype))
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix (a copy), or the matrix with a vector on its diagonal."""
+    from tracecc.functional.shape import diagonal as diagonal_view
+
+    if input.ndim == 2:
+        return clone(diagonal_view(input, diagonal))
+    if input.ndim != 1:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return diag_embed(input, diagonal)
+
+
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices with the last dimension of ``input`` on a diagonal, zeros elsewhere."""
+    from tracecc.functional.shape import movedim
+
+    n: Any = input._type.shape[-1]
+    m = n + abs(offset)
+    batch = input._type.shape[:-1]
+    at = emit(ops.iota, shape=(n,), axis=0, dtype=i64)
+    rows = emit(ops.add, at, splat(max(-offset, 0), (n,), i64))
+    columns = emit(ops.add, at, splat(max(offset, 0), (n,), i64))
+    zero = splat(0, (*batch, m, m), input.dtype)
+    updates = permuted(input, [input.ndim - 1, *range(input.ndim - 1)])
+    axes = (len(batch), len(batch) + 1)
+    y = own(emit(ops.scatter, zero, rows, columns, updates, axes=axes, mode="set"))
+    first, second = wrap_dim(dim1, y.ndim), wrap_dim(dim2, y.ndim)
+    return y if (first, second) == axes else movedim(y, (-2, -1), (first, second))
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All combinations of elements of 1-d tensors, one a row."""
+    from tracecc.functional.creation import meshgrid
+    from tracecc.functional.joining import stack
+
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack([ravel(g) for g in meshgrid(*tensors)], 1)
+
+
+def one_hot_positions(index: Tensor, classes: int) -> Tensor:
+    """Whether each class is the index, along a new last dimension, as bool."""
+    shape = (*index._type.shape, classes)
+    column = expanded(reshaped(to_dtype(index, i64), (*index._type.shape, 1)), shape)
+    return emit(ops.eq, column, emit(ops.iota, shape=shape, axis=len(shape) - 1, dtype=i64))
+
+
