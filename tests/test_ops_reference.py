@@ -8,6 +8,7 @@ from oracles import (
     Value,
     extreme_samples,
     from_torch,
+    operand_count,
     run,
     samples_of,
     slope,
@@ -217,6 +218,30 @@ def test_gradients_at_ties_and_zeros_match_pytorch(name, torch_ops):
             close(g.array, from_torch(tensors[i].grad), f64)
 
 
+# Where we differ on purpose: PyTorch gives NaN or 0 at infinities, and no pole to trigamma.
+GRADIENT_DIFFERS = ("remainder", "digamma")
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_elementwise_gradients_at_special_points_match_pytorch(torch_ops):
+    points = np.array([-30, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 30, np.inf, -np.inf, np.nan])
+    elementwise = [op for op in DIFFERENTIABLE if op.kind == "elementwise" and op.name in torch_ops]
+    for op in elementwise:
+        if op.attr_names or op.name in ("select", *GRADIENT_DIFFERS):
+            continue
+        inputs = [points]
+        if operand_count(op) == 2:
+            inputs = [points.repeat(len(points)), np.tile(points, len(points))]
+        tensors = [to_torch(x).requires_grad_() for x in inputs]
+        torch_ops[op.name](*tensors).sum().backward()
+        tape = Tape()
+        xs = [Value(x) for x in inputs]
+        found = tape.gradients(tape.emit(op, xs, {}), [Value(np.ones_like(inputs[0]))], xs)
+        for g, tensor in zip(found, tensors, strict=True):
+            close(g.array, from_torch(tensor.grad), f64)
+
+
 def test_philox_gives_the_published_known_answers():
     cases = (
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -395,6 +420,7 @@ def test_type_rules_and_gradients_accept_a_symbolic_batch():
 
     one_d = {"stride": (2,), "padding": ((1, 1),), "dilation": (1,)}
     cases = [
+        ("constant", [], {"value": B * 3, "shape": (B, 3), "dtype": f32}, (B, 3)),
         ("reshape", [(B, 3, 4)], {"shape": (B, 12)}, (B, 12)),
         ("reshape", [(B, 3, 4)], {"shape": (B * 3, 4)}, (B * 3, 4)),
         ("permute", [(B, 3)], {"axes": (1, 0)}, (3, B)),
@@ -436,7 +462,8 @@ def test_type_rules_and_gradients_accept_a_symbolic_batch():
     for name, shapes, attrs, expected in cases:
         op, builder = OPS[name], Builder()
         xs = [builder.expr(builder.input(F(f32, shape))) for shape in shapes]
-        result = op(*xs, **attrs)
+        anchor = builder.expr(builder.input(F(f32, ())))
+        result = op(*xs, like=anchor, **attrs)
         outs = result if isinstance(result, tuple) else (result,)
         assert outs[0].shape == expected, name
         gs = [builder.expr(builder.input(out.type)) for out in outs]

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tracecc_ir.dims import Dim
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Op, Sample
 from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis, narrow
 from tracecc_ir.types import DType, Shape, TensorType, bool_
 
 
-def _constant_type(*, value: float, shape: Shape, dtype: DType) -> TensorType:
-    if not isinstance(value, (bool, int, float)):
+def _constant_type(*, value: float | Dim, shape: Shape, dtype: DType) -> TensorType:
+    if not isinstance(value, (bool, int, float, Dim)):
         raise TypeRuleError(f"constant needs a number, given {value!r}")
     return TensorType(dtype, tuple(shape))
 
@@ -35,7 +36,7 @@ constant: Op = Op(
     NO_GRADIENT,
     dtypes=ALL,
     samples=_constant_samples,
-    doc="one number everywhere",
+    doc="one number everywhere; it may be a symbolic size",
 )
 
 

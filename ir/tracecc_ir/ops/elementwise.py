@@ -173,14 +173,18 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0))).astype(x.dtype)
 
 
+def _exponent_gradient(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """g z log(x), and 0 where z is 0 for all exponents nearby."""
+    flat = bit_and(x.eq(0.0), y >= 0.0)
+    return g * select(flat, z.full(0.0), z * log(select(flat, x.full(1.0), x)))
+
+
 pow: Op = binary(
     "pow",
     _power,
     (
         lambda g, z, x, y: select(y.eq(0.0), y.full(0.0), g * y * pow(x, y - 1.0)),
-        lambda g, z, x, y: (
-            g * select(x.eq(0.0), z.full(0.0), z * log(select(x.eq(0.0), x.full(1.0), x)))
-        ),
+        _exponent_gradient,
     ),
     "pow({0}, {1})",
     20,
@@ -188,17 +192,17 @@ pow: Op = binary(
 )
 
 
-def _half_at_ties(g: Any, x: Any, y: Any, wins: Any) -> Any:
-    """The gradient of max or min for x: all where x wins, half at ties (PyTorch's choice)."""
-    return select(wins, g, select(x.eq(y), g * 0.5, g.full(0.0)))
+def _half_at_ties(g: Any, x: Any, y: Any, loses: Any) -> Any:
+    """The gradient of max or min for x: half at ties, all of it beside NaN (PyTorch's choice)."""
+    return select(loses, g.full(0.0), select(x.eq(y), g * 0.5, g))
 
 
 maximum: Op = binary(
     "maximum",
     np.maximum,
     (
-        lambda g, z, x, y: _half_at_ties(g, x, y, x > y),
-        lambda g, z, x, y: _half_at_ties(g, x, y, y > x),
+        lambda g, z, x, y: _half_at_ties(g, x, y, x < y),
+        lambda g, z, x, y: _half_at_ties(g, x, y, y < x),
     ),
     "maximum({0}, {1})",
     dtypes=ALL,
@@ -208,17 +212,29 @@ minimum: Op = binary(
     "minimum",
     np.minimum,
     (
-        lambda g, z, x, y: _half_at_ties(g, x, y, x < y),
-        lambda g, z, x, y: _half_at_ties(g, x, y, y < x),
+        lambda g, z, x, y: _half_at_ties(g, x, y, x > y),
+        lambda g, z, x, y: _half_at_ties(g, x, y, y > x),
     ),
     "minimum({0}, {1})",
     dtypes=ALL,
     doc="NaN if either is NaN",
 )
+
+
+def _over_square_norm(a: Any, x: Any, y: Any) -> Any:
+    """a / (x^2 + y^2), and 0 at the origin (PyTorch's choice)."""
+    norm = x * x + y * y
+    origin = norm.eq(0.0)
+    return select(origin, a.full(0.0), a / select(origin, a.full(1.0), norm))
+
+
 atan2: Op = binary(
     "atan2",
     np.arctan2,
-    (lambda g, z, x, y: g * y / (x * x + y * y), lambda g, z, x, y: -g * x / (x * x + y * y)),
+    (
+        lambda g, z, x, y: _over_square_norm(g * y, x, y),
+        lambda g, z, x, y: _over_square_norm(-g * x, x, y),
+    ),
     "atan2({0}, {1})",
     20,
     FLOATS,
