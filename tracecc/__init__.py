@@ -47,6 +47,7 @@ newaxis = None
 
 # The layouts and memory formats that PyTorch code names; there is only the first of each.
 strided, contiguous_format, preserve_format = "strided", "contiguous_format", "preserve_format"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 
 _FROM = {
     "compile": "tracecc.compile",
@@ -57,9 +58,17 @@ _FROM = {
     "get_num_threads": "tracecc.backends.cpu.threads",
     "set_num_threads": "tracecc.backends.cpu.threads",
 }
-_MODULES = ("backends", "nn", "optim", "utils", "vision", "onnx", "distributed", "linalg", "testing")
-
-globals().update(FUNCTIONS)
+_MODULES = (
+    "backends",
+    "nn",
+    "optim",
+    "utils",
+    "vision",
+    "onnx",
+    "distributed",
+    "linalg",
+    "testing",
+)
 
 
 def result_type(tensor1: Any, tensor2: Any) -> dtype:
@@ -134,8 +143,8 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+globals().update(FUNCTIONS)
 __all__ = [
-    *FUNCTIONS,
     "Generator",
     "Size",
     "Tensor",
@@ -176,3 +185,4 @@ __all__ = [
     "set_rng_state",
     "uint8",
 ]
+__all__.extend(FUNCTIONS)

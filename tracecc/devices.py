@@ -15,7 +15,9 @@ class device:
             type, index = type.type, type.index
         kind, _, number = str(type).partition(":")
         if kind not in ("cpu", "cuda", "meta"):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {type}")
+            raise RuntimeError(
+                f"Expected one of cpu, cuda device type at start of device string: {type}"
+            )
         if number and not number.isdigit():
             raise RuntimeError(f"Invalid device string: '{type}'")
         self.type, self.index = kind, int(number) if number else index

@@ -22,35 +22,40 @@ from tracecc.tensor import Tensor, _new, _setup, wrap
 from tracecc.trace.errors import concrete_value_needed
 from tracecc_ir.types import DTYPES, DType
 
-METHODS = """abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr adjoint all allclose
-    amax amin aminmax any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort
-    argwhere as_strided asin asinh atan atan2 atanh baddbmm bincount bitwise_and bitwise_left_shift
-    bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm broadcast_to ceil cholesky chunk clamp
-    clamp_max clamp_min clip clone cos cosh count_nonzero cross cummax cummin cumprod cumsum deg2rad
-    diag diag_embed diagonal diff digamma dist div divide dot dsplit eq equal erf erfc erfinv exp exp2
-    expm1 fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod frac gather ge ger greater
-    greater_equal gt histc hsplit hypot index_add index_copy index_fill index_put index_select inner
-    isclose isfinite isinf isnan isneginf isposinf kron kthvalue le lerp less less_equal lgamma log
-    log10 log1p log2 logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logit
-    logsumexp lt masked_fill masked_scatter masked_select matmul max maximum mean median min minimum
-    mm moveaxis movedim msort mul multinomial multiply mv nan_to_num nanmean nanmedian nansum narrow
-    ne neg negative nonzero norm not_equal outer permute positive pow prod rad2deg ravel reciprocal
-    relu remainder renorm repeat_interleave reshape roll rot90 round rsqrt scatter scatter_add
-    scatter_reduce select sigmoid sign signbit sin sinc sinh sort split split_with_sizes sqrt square
-    squeeze std sub subtract sum swapaxes swapdims t take_along_dim tan tanh tensor_split tile topk
-    transpose tril triu true_divide trunc unbind unflatten unique unsqueeze var vdot vsplit where
-    xlogy bernoulli isin""".split()
+METHODS = """
+    abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr adjoint all allclose
+    amax amin aminmax any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin
+    argsort argwhere as_strided asin asinh atan atan2 atanh baddbmm bincount bitwise_and
+    bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm broadcast_to
+    ceil cholesky chunk clamp clamp_max clamp_min clip clone cos cosh count_nonzero cross cummax
+    cummin cumprod cumsum deg2rad diag diag_embed diagonal diff digamma dist div divide dot
+    dsplit eq equal erf erfc erfinv exp exp2 expm1 fix flatten flip fliplr flipud floor
+    floor_divide fmax fmin fmod frac gather ge ger greater greater_equal gt histc hsplit hypot
+    index_add index_copy index_fill index_put index_select inner isclose isfinite isinf isnan
+    isneginf isposinf kron kthvalue le lerp less less_equal lgamma log log10 log1p log2
+    logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt
+    masked_fill masked_scatter masked_select matmul max maximum mean median min minimum mm
+    moveaxis movedim msort mul multinomial multiply mv nan_to_num nanmean nanmedian nansum
+    narrow ne neg negative nonzero norm not_equal outer permute positive pow prod rad2deg ravel
+    reciprocal relu remainder renorm repeat_interleave reshape roll rot90 round rsqrt scatter
+    scatter_add scatter_reduce select sigmoid sign signbit sin sinc sinh sort split
+    split_with_sizes sqrt square squeeze std sub subtract sum swapaxes swapdims t take_along_dim
+    tan tanh tensor_split tile topk transpose tril triu true_divide trunc unbind unflatten
+    unique unsqueeze var vdot vsplit where xlogy bernoulli isin log_softmax softmax
+"""
 
-IN_PLACE = """abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr arccos arccosh
-    arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh baddbmm bitwise_and
-    bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max
-    clamp_min clip cos cosh cumprod cumsum deg2rad digamma div divide eq erf erfc erfinv exp exp2
-    expm1 fix floor floor_divide fmod frac ge greater greater_equal gt hypot index_add index_copy
-    index_fill le lerp less less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or
-    logical_xor logit lt masked_fill masked_scatter mul multiply nan_to_num ne neg negative not_equal
-    pow rad2deg reciprocal relu remainder renorm round rsqrt scatter scatter_add scatter_reduce
-    sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh tril triu true_divide trunc
-    xlogy""".split()
+IN_PLACE = """
+    abs absolute acos acosh add addbmm addcdiv addcmul addmm addmv addr arccos arccosh arcsin
+    arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh baddbmm bitwise_and
+    bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp
+    clamp_max clamp_min clip cos cosh cumprod cumsum deg2rad digamma div divide eq erf erfc
+    erfinv exp exp2 expm1 fix floor floor_divide fmod frac ge greater greater_equal gt hypot
+    index_add index_copy index_fill le lerp less less_equal lgamma log log10 log1p log2
+    logical_and logical_not logical_or logical_xor logit lt masked_fill masked_scatter mul
+    multiply nan_to_num ne neg negative not_equal pow rad2deg reciprocal relu remainder renorm
+    round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt square sub
+    subtract tan tanh tril triu true_divide trunc xlogy
+"""
 
 
 def store_result(name: str, self: Tensor, result: Tensor) -> Tensor:
@@ -488,19 +493,36 @@ def _attach_operators() -> None:
 
 
 def _attach_methods() -> None:
-    for name in METHODS:
+    for name in METHODS.split():
         setattr(Tensor, name, FUNCTIONS[name])
-    for name in IN_PLACE:
+    for name in IN_PLACE.split():
         setattr(Tensor, name + "_", in_place(name, FUNCTIONS[name]))
     views = {"t": shape.t, "transpose": shape.transpose, "squeeze": shape.squeeze}
     views |= {"unsqueeze": shape.unsqueeze, "swapaxes": shape.swapaxes, "swapdims": shape.swapdims}
     for name, function in views.items():
         setattr(Tensor, name + "_", _reshaping(name, function))
-    for name in "uniform_ normal_ bernoulli_ random_ exponential_ cauchy_ log_normal_ geometric_".split():
+    for name in [
+        "uniform_",
+        "normal_",
+        "bernoulli_",
+        "random_",
+        "exponential_",
+        "cauchy_",
+        "log_normal_",
+        "geometric_",
+    ]:
         setattr(Tensor, name, getattr(random, name))
-    for name in "new_zeros new_ones new_empty new_full new_tensor".split():
+    for name in ("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"):
         setattr(Tensor, name, getattr(creation, name))
-    for name in "contiguous is_contiguous expand expand_as reshape_as unfold view_as".split():
+    for name in (
+        "contiguous",
+        "is_contiguous",
+        "expand",
+        "expand_as",
+        "reshape_as",
+        "unfold",
+        "view_as",
+    ):
         setattr(Tensor, name, getattr(shape, name))
     plain: list[Callable] = [zero_, fill_, copy_, resize_, to, cpu, cuda, item, tolist, numpy]
     plain += [backward, requires_grad_, detach_, register_hook, retain_grad, size, stride, data_ptr]

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from tracecc.functional import (
+    activation,
     core,
     creation,
     indexing,
@@ -20,33 +21,34 @@ from tracecc.functional import (
 )
 
 PUBLIC: dict[ModuleType, str] = {
+    activation: "log_softmax softmax",
     core: "broadcast_shapes",
     creation: """arange as_tensor asarray empty empty_like eye from_dlpack from_numpy frombuffer full
         full_like get_default_dtype linspace logspace meshgrid ones ones_like scalar_tensor
         set_default_dtype tensor tril_indices triu_indices zeros zeros_like detach""",
     pointwise: """abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan
-        arctan2 arctanh asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min clip clone cos
-        cosh deg2rad digamma div divide erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmax
-        fmin fmod frac hypot lerp lgamma log log10 log1p log2 logaddexp logit masked_fill maximum
-        minimum mul multiply nan_to_num neg negative positive pow rad2deg reciprocal relu remainder
-        round rsqrt rsub sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh true_divide
-        trunc where xlogy""",
+        arctan2 arctanh asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min clip
+        clone cos cosh deg2rad digamma div divide erf erfc erfinv exp exp2 expm1 fill fix
+        floor floor_divide fmax fmin fmod frac hypot lerp lgamma log log10 log1p log2
+        logaddexp logit masked_fill maximum minimum mul multiply nan_to_num neg negative
+        positive pow rad2deg reciprocal relu remainder round rsqrt rsub sigmoid sign sin
+        sinc sinh sqrt square sub subtract tan tanh true_divide trunc where xlogy""",
     logic: """allclose bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift
-        bitwise_xor eq equal ge greater greater_equal gt isclose isfinite isinf isnan isneginf
-        isposinf le less less_equal logical_and logical_not logical_or logical_xor lt ne not_equal
-        signbit""",
+        bitwise_xor eq equal ge greater greater_equal gt isclose isfinite isinf isnan
+        isneginf isposinf le less less_equal logical_and logical_not logical_or logical_xor
+        lt ne not_equal signbit""",
     reductions: """all amax amin aminmax any argmax argmin count_nonzero cummax cummin cumprod cumsum
-        diff dist logcumsumexp logsumexp max mean min nanmean nansum norm prod renorm std std_mean
-        sum var var_mean""",
-    shape: """adjoint as_strided broadcast_tensors broadcast_to chunk diagonal dsplit flatten hsplit
-        moveaxis movedim narrow permute ravel reshape select split split_with_sizes squeeze swapaxes
-        swapdims t tensor_split transpose unbind unflatten unsqueeze vsplit""",
-    joining: """atleast_1d atleast_2d atleast_3d cat column_stack concat concatenate dstack flip fliplr
-        flipud hstack roll rot90 row_stack stack tile vstack""",
+        diff dist logcumsumexp logsumexp max mean min nanmean nansum norm prod renorm std
+        std_mean sum var var_mean""",
+    shape: """adjoint as_strided broadcast_tensors broadcast_to chunk diagonal dsplit flatten
+        hsplit moveaxis movedim narrow permute ravel reshape select split split_with_sizes
+        squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unsqueeze vsplit""",
+    joining: """atleast_1d atleast_2d atleast_3d cat column_stack concat concatenate dstack flip
+        fliplr flipud hstack roll rot90 row_stack stack tile vstack""",
     indexing: """argsort argwhere bincount bucketize cartesian_prod diag diag_embed gather histc
-        index_add index_copy index_fill index_select isin kthvalue masked_scatter masked_select median
-        msort nanmedian nonzero repeat_interleave scatter scatter_add scatter_reduce searchsorted sort
-        take take_along_dim topk tril triu unique""",
+        index_add index_copy index_fill index_select isin kthvalue masked_scatter
+        masked_select median msort nanmedian nonzero repeat_interleave scatter scatter_add
+        scatter_reduce searchsorted sort take take_along_dim topk tril triu unique""",
     subscript: "index_put",
     linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cholesky cross dot einsum ger
         inner kron matmul mm mv outer tensordot vdot""",

@@ -64,9 +64,7 @@ def number(x: Any) -> Number:
 
 def check_tensor(name: str, x: Any, argument: str = "input") -> Tensor:
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name}(): argument '{argument}' must be Tensor, not {type(x).__name__}"
-        )
+        raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(x).__name__}")
     return x
 
 
@@ -236,6 +234,11 @@ def sizes_from(args: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(n if isinstance(n, Dim) else int(n) for n in args)
 
 
+def variadic(args: Sequence[Any], keyword: Any) -> tuple[Any, ...]:
+    """Sizes or dimensions given as arguments, as one sequence, or by keyword."""
+    return sizes_from((keyword,) if keyword is not None and not args else args)
+
+
 def infer_size(shape: Sequence[Any], total: Any) -> tuple[Any, ...]:
     """``shape`` with one -1 replaced so that it has ``total`` elements."""
     holes = [i for i, n in enumerate(shape) if isinstance(n, int) and n < 0]
@@ -301,6 +304,7 @@ __all__ = [
     "splat",
     "to_dtype",
     "to_float",
+    "variadic",
     "view",
     "wrap_dim",
     "wrap_dims",

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from tracecc.devices import check_device
+from tracecc.dispatch import own
 from tracecc.functional.core import (
     default_dtype,
     defaults,
     emit,
+    expand_view,
     expanded,
     is_number,
     number,
@@ -20,8 +23,6 @@ from tracecc.functional.core import (
     splat,
     to_dtype,
 )
-from tracecc.devices import check_device
-from tracecc.dispatch import own
 from tracecc.functional.pointwise import clone
 from tracecc.state import epoch, no_grad, thread
 from tracecc.tensor import Tensor, wrap
@@ -32,7 +33,9 @@ from tracecc_ir.types import DType, bool_, f64, from_numpy_dtype, i64
 def set_default_dtype(dtype: DType) -> None:
     """Sets the dtype of floats that are made without one."""
     if not isinstance(dtype, DType) or dtype.kind != "float":
-        raise TypeError(f"only floating-point types are supported as the default type, given {dtype}")
+        raise TypeError(
+            f"only floating-point types are supported as the default type, given {dtype}"
+        )
     defaults.dtype = dtype
     epoch.bump()
 
@@ -327,7 +330,9 @@ def arange(
     check_device(device)
     if end is None:
         start, end = 0, start
-    start, end, step = (number(v.item() if isinstance(v, Tensor) else v) for v in (start, end, step))
+    start, end, step = (
+        number(v.item() if isinstance(v, Tensor) else v) for v in (start, end, step)
+    )
     if dtype is None:
         whole = all(isinstance(v, int) for v in (start, end, step))
         dtype = i64 if whole else default_dtype()
@@ -384,15 +389,18 @@ def linspace(
     up = emit(ops.add, emit(ops.mul, i, splat(step, (steps,), f64)), splat(start, (steps,), f64))
     # The upper half counts down from the end, so that both ends are exact.
     left = emit(ops.sub, splat(steps - 1, (steps,), f64), i)
-    down = emit(
-        ops.sub, splat(end, (steps,), f64), emit(ops.mul, left, splat(step, (steps,), f64))
-    )
+    down = emit(ops.sub, splat(end, (steps,), f64), emit(ops.mul, left, splat(step, (steps,), f64)))
     low = emit(ops.lt, i, splat(steps // 2 if steps > 1 else 1, (steps,), f64))
     return _finish(to_dtype(emit(ops.select, low, up, down), dtype), requires_grad)
 
 
 def logspace(
-    start: float, end: float, steps: int, base: float = 10.0, *, dtype: DType | None = None,
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
     **keywords: Any,
 ) -> Tensor:
     """``base`` to the power of `linspace`."""
@@ -439,8 +447,7 @@ def triu_indices(row: int, col: int, offset: int = 0, **keywords: Any) -> Tensor
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinate grids of 1-d tensors: grid i varies along dimension i ("xy" swaps the first two)."""
-    from tracecc.functional.core import expand_view
-    from tracecc.functional.shape import transpose, view_reshape
+    from tracecc.functional.shape import view_reshape
 
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
@@ -463,7 +470,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         column[i] = shape[i]
         grids.append(expand_view(view_reshape(t, tuple(column)), shape))
     if swap:
-        grids = [transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 

@@ -19,7 +19,6 @@ from tracecc.functional.core import (
     reshaped,
     splat,
     to_dtype,
-    to_float,
     wrap_dim,
 )
 from tracecc.functional.pointwise import clone, where
@@ -28,7 +27,7 @@ from tracecc.functional.shape import narrow, ravel, reshape
 from tracecc.functional.subscript import nonzero_arrays
 from tracecc.tensor import Tensor, wrap
 from tracecc_ir import ops
-from tracecc_ir.types import DType, bool_, i32, i64
+from tracecc_ir.types import DType, bool_, f32, i32, i64
 
 
 def _check_index(name: str, index: Any) -> Tensor:
@@ -73,11 +72,11 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     tensor([[1, 1],
             [4, 3]])
     """
-    x, i, axis = _along("gather", input, dim, index)
     if index._type.size == 0:
-        from tracecc.functional.creation import zeros
-
-        return zeros(tuple(index._type.shape), dtype=input.dtype)
+        flat = reshaped(input, (input._type.size,))
+        none = splat(0, index._type.shape, i64)
+        return emit(ops.gather, flat, none, axes=(0,))
+    x, i, axis = _along("gather", input, dim, index)
     for d, (m, n) in enumerate(zip(i._type.shape, x._type.shape, strict=True)):
         if d != axis and m > n:  # type: ignore[operator]
             raise RuntimeError(
@@ -107,12 +106,10 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     return gather(x, axis, expanded(indices, (*shape[:axis], m, *shape[axis + 1 :])))
 
 
-def _scatter(
-    name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: str
-) -> Tensor:
-    x, i, axis = _along(name, input, dim, index)
+def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: str) -> Tensor:
     if index._type.size == 0:
         return clone(input)
+    x, i, axis = _along(name, input, dim, index)
     if is_number(src) or (isinstance(src, Tensor) and src._weak):
         updates = lift(src if isinstance(src, Tensor) else number(src), x.dtype, i._type.shape)
     else:
@@ -139,7 +136,12 @@ _REDUCE = {"add": "add", "multiply": "mul", "sum": "add", "prod": "mul"} | {
 
 
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
     reduce: str | None = None,
 ) -> Tensor:
     """A copy of ``input`` with ``src`` (or a number) written where `gather` would read."""
@@ -221,9 +223,7 @@ def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Any, mode: 
     return own(emit(ops.scatter, input, i, updates, axes=(axis,), mode=mode))
 
 
-def index_add(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1
-) -> Tensor:
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """A copy of ``input`` with ``alpha * source`` added to the slices that ``index`` names."""
     from tracecc.functional.pointwise import mul
 
@@ -477,9 +477,7 @@ def searchsorted(
     if sequence.ndim == 1:
         table = expanded(sequence, (*shape, n))
     else:
-        table = expanded(
-            reshaped(sequence, (*sequence._type.shape[:-1], 1, n)), (*shape, n)
-        )
+        table = expanded(reshaped(sequence, (*sequence._type.shape[:-1], 1, n)), (*shape, n))
     column = expanded(reshaped(value, (*shape, 1)), (*shape, n))
     before = emit(ops.le if right else ops.lt, table, column)
     if dtype.kind == "float":  # NaN sorts last: every number is before it, it is before none
@@ -526,10 +524,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     n = max(int(array.max()) + 1 if array.size else 0, minlength)
     if weights is None:
         return wrap(np.bincount(array, minlength=n).astype(np.int64))
-    w = weights if weights.dtype.kind == "float" else to_float(weights)
-    kept = w.detach()._numpy()
-    out = np.bincount(array, kept, n)
-    return wrap(out.astype(kept.dtype))
+    out = np.bincount(array, weights.detach()._numpy(), n)
+    return wrap(out.astype(np.float32) if weights.dtype is f32 else out)
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -613,5 +609,3 @@ def one_hot_positions(index: Tensor, classes: int) -> Tensor:
     shape = (*index._type.shape, classes)
     column = expanded(reshaped(to_dtype(index, i64), (*index._type.shape, 1)), shape)
     return emit(ops.eq, column, emit(ops.iota, shape=shape, axis=len(shape) - 1, dtype=i64))
-
-

@@ -11,8 +11,8 @@ from tracecc.functional.core import (
     emit,
     expanded,
     reshaped,
-    sizes_from,
     to_dtype,
+    variadic,
     wrap_dim,
 )
 from tracecc.functional.pointwise import clone
@@ -20,7 +20,6 @@ from tracecc.functional.shape import narrow, ravel, reshape, transpose
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
 from tracecc_ir.types import promote_types
-
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> Tensor:
@@ -35,9 +34,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
     for i, x in enumerate(tensors):
         check_tensor("cat", x, f"tensors[{i}]")
         if x.ndim == 0:
-            raise RuntimeError(
-                f"zero-dimensional tensor (at position {i}) cannot be concatenated"
-            )
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
     dtype = tensors[0].dtype
     for x in tensors[1:]:
         dtype = promote_types(dtype, x.dtype)
@@ -132,9 +129,9 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     return cat([reshape(x, (x._type.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
 
 
-def repeat(self: Tensor, *sizes: Any) -> Tensor:
+def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """Copies of the whole tensor, ``sizes[i]`` along dimension i."""
-    times = sizes_from(sizes)
+    times = variadic(sizes, repeats)
     if len(times) < self.ndim:
         raise RuntimeError(
             "Number of dimensions of repeat dims can not be smaller than number of dimensions of "
@@ -146,20 +143,22 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
     paired = [n for pair in zip(times, shape, strict=True) for n in pair]
     spread = [n for size in shape for n in (1, size)]
     result = tuple(n * size for n, size in zip(times, shape, strict=True))
-    return own(reshaped(expanded(reshaped(self, spread), tuple(paired)), result)) if any(
-        n != 1 for n in times
-    ) else clone(reshaped(self, shape))
+    return (
+        own(reshaped(expanded(reshaped(self, spread), tuple(paired)), result))
+        if any(n != 1 for n in times)
+        else clone(reshaped(self, shape))
+    )
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """`repeat`, where missing leading entries of ``dims`` are 1."""
-    times = sizes_from(dims)
+    times = variadic(args, dims)
     return repeat(input, *((1,) * (input.ndim - len(times)) + tuple(times)))
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy in reverse order along ``dims``."""
-    axes = tuple(wrap_dim(d, input.ndim) for d in sizes_from(dims))
+    axes = tuple(wrap_dim(d, input.ndim) for d in variadic(args, dims))
     if len(set(axes)) != len(axes):
         raise RuntimeError("dim appears multiple times in the list of dims")
     return own(emit(ops.flip, input, axes=axes if input.ndim else ()))

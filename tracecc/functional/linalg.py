@@ -43,7 +43,7 @@ def _check_dtypes(name: str, x: Tensor, y: Tensor) -> None:
             f"{x.dtype.public} != {y.dtype.public}"
         )
     if x.dtype is bool_:
-        raise RuntimeError(f'"{name}" not implemented for \'Bool\'')
+        raise RuntimeError(f"\"{name}\" not implemented for 'Bool'")
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -57,8 +57,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     _check_dtypes("matmul", x, y)
     if x.ndim == 0 or y.ndim == 0:
         raise RuntimeError(
-            "both arguments to matmul need to be at least 1D, but they are "
-            f"{x.ndim}D and {y.ndim}D"
+            f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D"
         )
     inner = (x.ndim - 1, max(y.ndim - 2, 0))
     if x._type.shape[inner[0]] != y._type.shape[inner[1]]:
@@ -115,9 +114,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
-        raise RuntimeError(
-            f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors"
-        )
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
     if input._type.shape != tensor._type.shape:
         raise RuntimeError(
             "inconsistent tensor size, expected tensor and src to have the same number of "
@@ -147,12 +144,10 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 ger = outer
 
 
-def _plus(
-    name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any
-) -> Tensor:
+def _plus(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """beta * input + alpha * product; a beta of 0 ignores even NaN."""
-    if product.dtype.kind != "float" and (isinstance(alpha, float) or isinstance(beta, float)):
-        raise RuntimeError(f"{name}: alpha and beta must be integers for integer tensors")
+    if product.dtype.kind != "float":
+        alpha, beta = int(alpha), int(beta)
     if not (is_number(alpha) and alpha == 1):
         product = to_dtype(mul(product, alpha), product.dtype)
     if is_number(beta) and beta == 0:
@@ -461,5 +456,3 @@ def _squeezed(x: Tensor, labels: list[str], label: str) -> tuple[Tensor, list[st
     i = labels.index(label)
     shape = x._type.shape
     return reshaped(x, (*shape[:i], *shape[i + 1 :])), labels[:i] + labels[i + 1 :]
-
-

@@ -16,7 +16,6 @@ from tracecc.functional.core import (
     lift,
     match,
     number,
-    operand,
     promoted,
     shape_of,
     splat,
@@ -26,7 +25,7 @@ from tracecc.functional.core import (
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
 from tracecc_ir.op import Op
-from tracecc_ir.types import DType, bool_, i64
+from tracecc_ir.types import bool_, i64
 
 
 def unary(name: str, op: Op, doc: str) -> Callable[[Tensor], Tensor]:
@@ -164,7 +163,10 @@ def sinc(input: Tensor) -> Tensor:
 
 
 def nan_to_num(
-    input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
 ) -> Tensor:
     """NaN becomes ``nan`` (0), infinities the largest finite numbers, or what is given."""
     dtype, shape = input._type.dtype, input._type.shape
@@ -439,17 +441,14 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{value.ndim} dimension(s)."
         )
-    check_storable(value, input.dtype)
     shape = broadcast_shapes(input._type.shape, mask._type.shape)
     x = lift(input, input.dtype, shape)
     return emit(ops.select, lift(mask, bool_, shape), lift(value, input.dtype, shape), x)
 
 
-def check_storable(value: Any, dtype: DType) -> None:
-    """Refuses to put a number of a higher kind into a tensor."""
-    if operand(value).dtype.rank > dtype.rank:
-        given = value.dtype.public if isinstance(value, Tensor) else type(value).__name__
-        raise RuntimeError(f"value cannot be converted to type {dtype.public} without loss: {given}")
+def fill(input: Tensor, value: Any) -> Tensor:
+    """One number everywhere, of the shape and dtype of ``input``."""
+    return masked_fill(input, clone(splat(True, input._type.shape, bool_)), value)
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -463,8 +462,6 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if not bounds:
         raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
     dtype = promoted(input, *bounds)
-    if dtype is bool_:
-        raise RuntimeError("clamp is not defined for bool tensors")
     shape = broadcast_shapes(input._type.shape, *map(shape_of, bounds))
     x = lift(input, dtype, shape)
     if min is not None:
@@ -499,7 +496,6 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 
 def relu(input: Tensor) -> Tensor:
     """max(x, 0), with gradient 0 at 0."""
-    if input._type.dtype.kind == "bool":
+    if check_tensor("relu", input).dtype.kind == "bool":
         raise RuntimeError("Boolean inputs not supported for relu")
-    zero = splat(0, input._type.shape, input.dtype)
-    return emit(ops.select, emit(ops.lt, zero, input), input, zero)
+    return emit(ops.relu, input)

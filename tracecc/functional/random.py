@@ -83,7 +83,9 @@ def randn(
 def _integers(low: int, high: int, shape: Any, generator: Gen) -> Tensor:
     """Uniform integers in [low, high) by scaling a 53-bit fraction, as int64."""
     if high <= low:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
     fraction = _uniform(shape, f64, generator)
     scaled = emit(ops.floor, emit(ops.mul, fraction, splat(float(high - low), shape, f64)))
     return emit(ops.add, to_dtype(scaled, i64), splat(low, shape, i64))
@@ -167,8 +169,14 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Gen = None) -> Tensor:
 
 
 def normal(
-    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Gen = None,
-    dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Gen = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Normal numbers with the given means and standard deviations."""
     from tracecc.functional.core import broadcast_shapes, promoted, shape_of
@@ -198,7 +206,9 @@ def multinomial(
         at = _uniform((*input._type.shape[:-1], num_samples), input.dtype, generator)
         return searchsorted(steps, mul(at, sum(input, -1, True)), right=True)
     if num_samples > n:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     at = _uniform(input._type.shape, input.dtype, generator)
     race = div(neg(log(add(neg(at), 1.0))), input)
     return topk(race, num_samples, -1, largest=False).indices
@@ -221,7 +231,9 @@ def poisson(input: Tensor, generator: Gen = None) -> Tensor:
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Gen = None) -> Tensor:
     """Overwrites with uniform numbers in [a, b)."""
     if a > b:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+        raise RuntimeError(
+            f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
+        )
     t = _uniform(self._type.shape, _float("uniform_", self.dtype), generator)
     return write(self, add(mul(t, b - a), a).detach())
 
@@ -239,7 +251,9 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Gen = None) -> Tensor:
     return write(self, bernoulli(self.detach(), p, generator=generator))
 
 
-def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Gen = None) -> Tensor:
+def random_(
+    self: Tensor, low: int = 0, high: int | None = None, *, generator: Gen = None
+) -> Tensor:
     """Overwrites with uniform integers in [low, high)."""
     low, high = (0, low) if high is None and low else (low, high or _limit(self.dtype))
     return write(self, to_dtype(_integers(low, high, self._type.shape, generator), self.dtype))
@@ -267,7 +281,9 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Gen = None) -> 
     return write(self, t.detach())
 
 
-def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Gen = None) -> Tensor:
+def cauchy_(
+    self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Gen = None
+) -> Tensor:
     """Overwrites with Cauchy numbers."""
     from tracecc.functional.pointwise import tan
 
@@ -276,7 +292,9 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
     return write(self, add(mul(t, sigma), median).detach())
 
 
-def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Gen = None) -> Tensor:
+def log_normal_(
+    self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Gen = None
+) -> Tensor:
     """Overwrites with numbers whose logarithms are normal."""
     from tracecc.functional.pointwise import exp
 

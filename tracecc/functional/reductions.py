@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,11 +11,8 @@ from tracecc.dispatch import own
 from tracecc.functional.core import (
     Dims,
     check_tensor,
-    default_dtype,
     emit,
     expanded,
-    is_number,
-    match,
     reshaped,
     splat,
     to_dtype,
@@ -33,7 +31,7 @@ from tracecc.functional.pointwise import (
     maximum,
     minimum,
     mul,
-    sqrt,
+    sign,
     square,
     sub,
 )
@@ -142,7 +140,7 @@ def _variance(
     centre = mean(input, dims, True) if dims else input
     deviation = emit(ops.sub, input, expanded(centre, input._type.shape))
     total = reduce(ops.reduce_sum, square(deviation), dims, keepdim)
-    n = max(_length(input, dims) - correction, 0)
+    n = builtins.max(_length(input, dims) - correction, 0)
     shape = total._type.shape
     return emit(ops.div, total, splat(n, shape, input.dtype)), reshaped(centre, shape)
 
@@ -210,9 +208,7 @@ def std_mean(
 def _check_elements(name: str, input: Tensor, dims: Sequence[int]) -> None:
     for d in dims:
         if input._type.shape[d] == 0:
-            raise IndexError(
-                f"{name}(): Expected reduction dim {d} to have non-zero size."
-            )
+            raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
 
 def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
@@ -323,7 +319,7 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def _truth(op: Op, empty: bool, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     x = to_dtype(input, bool_)
     dims = wrap_dims(dim, x.ndim)
-    if any(x._type.shape[d] == 0 for d in dims):
+    if builtins.any(x._type.shape[d] == 0 for d in dims):
         from tracecc.functional.creation import full
 
         shape = [1 if i in dims else n for i, n in enumerate(x._type.shape)]
@@ -360,9 +356,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     if _length(x, dims) == 0:
         return log(sum(exp(x), dims, keepdim))
     high = amax(x, dims, True).detach()
-    high = emit(
-        ops.select, emit(ops.isfinite, high), high, splat(0, high._type.shape, high.dtype)
-    )
+    high = emit(ops.select, emit(ops.isfinite, high), high, splat(0, high._type.shape, high.dtype))
     total = log(sum(exp(sub(x, high)), dims, keepdim))
     return add(total, reshaped(high, total._type.shape))
 
@@ -390,7 +384,7 @@ def vector_norm(
     if ord == -math.inf:
         return amin(_abs(x), dims, keepdim)
     if ord == 0:
-        return to_dtype(sum(to_dtype(x, bool_), dims, keepdim), x.dtype)
+        return sum(_abs(sign(x)), dims, keepdim)
     if ord == 1:
         return sum(_abs(x), dims, keepdim)
     if ord == 2:
@@ -486,5 +480,3 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     rest = [i for i in range(input.ndim) if i != axis]
     size = vector_norm(input, p, rest, True)
     return mul(input, clamp(div(maxnorm, add(size, 1e-7)), max=1.0))
-
-

@@ -7,25 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from tracecc.dispatch import own
 from tracecc.functional.core import (
     broadcast_shapes,
-    check_tensor,
     emit,
     expand_view,
-    expanded,
     infer_size,
     permuted,
     reshaped,
     sizes_from,
-    to_dtype,
+    variadic,
     wrap_dim,
 )
 from tracecc.functional.pointwise import clone
 from tracecc.tensor import Tensor
 from tracecc.views import can_view, view
 from tracecc_ir import ops
-from tracecc_ir.types import DType, i64, promote_types
+from tracecc_ir.types import DType, i64
 
 # Views.
 
@@ -57,7 +54,7 @@ def _view_dtype(x: Tensor, dtype: DType) -> Tensor:
     return v
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *args: Any, shape: Any = None) -> Tensor:
     """The same elements under another shape: a view where strides allow it, else a copy.
 
     >>> import tracecc as tc
@@ -65,7 +62,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    target = infer_size(sizes_from(shape), input._type.size)
+    target = infer_size(variadic(args, shape), input._type.size)
     if can_view(input, target):
         return view_reshape(input, target)
     return emit(ops.reshape, input, shape=target)
@@ -81,9 +78,9 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     return reshape(self, tuple(other._type.shape))
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A view with reordered dimensions."""
-    order = sizes_from(dims)
+    order = variadic(args, dims)
     if len(order) != input.ndim:
         raise RuntimeError(
             "permute: number of dimensions in the tensor input does not match the "
@@ -172,9 +169,9 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return view_reshape(input, (*shape[:at], 1, *shape[at:]))
 
 
-def expand(self: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
+def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """A view with dimensions of size 1 repeated, without memory; -1 keeps a size."""
-    target = list(sizes_from(sizes))
+    target = list(variadic(sizes, size))
     offset = len(target) - self.ndim
     if offset < 0:
         raise RuntimeError(
@@ -410,8 +407,10 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     first = max(-offset, 0), max(offset, 0)
     n = max(min(rows - first[0], columns - first[1]), 0)
     if n == 0:
-        return view_reshape(slice_view(x, x.ndim - 1, 0, 0), (*shape[:-2], 0)) if rows else (
-            view_reshape(x, (*shape[:-2], 0))
+        return (
+            view_reshape(slice_view(x, x.ndim - 1, 0, 0), (*shape[:-2], 0))
+            if rows
+            else (view_reshape(x, (*shape[:-2], 0)))
         )
     # Row i of the part holds its diagonal element in column i: cut the columns to one more than
     # the rows need, or the rows to what the columns allow, and walk with stride columns + 1.

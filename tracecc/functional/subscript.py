@@ -253,7 +253,11 @@ def store(target: Tensor, value: Any) -> None:
     shape = target._type.shape
     if isinstance(value, Tensor):
         value = _fit(value, shape)
-    write(target, lift(value, target.dtype, shape))
+    new = lift(value, target.dtype, shape)
+    if thread.grad_enabled and target._requires_grad and not new._requires_grad:
+        # The tensor still requires grad, though all of what it was is gone: nothing is selected.
+        new = emit(ops.select, lift(False, bool_, shape), target, new)
+    write(target, new)
 
 
 def _fit(value: Tensor, shape: Any) -> Tensor:
@@ -298,9 +302,7 @@ def _scatter_into(parsed: Parsed, value: Any, mode: str) -> None:
     write(target, own(new))
 
 
-def index_put_(
-    self: Tensor, indices: Any, values: Tensor, accumulate: bool = False
-) -> Tensor:
+def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """``self[indices] = values`` in place; with ``accumulate`` values are added."""
     index = tuple(builtins.slice(None) if i is None else i for i in indices)
     parsed = parse(self, index)
@@ -316,9 +318,7 @@ def index_put_(
     return self
 
 
-def index_put(
-    input: Tensor, indices: Any, values: Tensor, accumulate: bool = False
-) -> Tensor:
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """`index_put_` on a copy."""
     from tracecc.functional.pointwise import clone
 
