@@ -17,6 +17,7 @@ from tracecc_ir.passes.fuse_space import (
     group_of,
     moves,
     refuse,
+    repeats,
     same_space,
 )
 
@@ -45,31 +46,37 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _private_copies(graph: Graph) -> tuple[list[Node], list[Value]]:
-    """Gives every reader its own copy of what costs nothing: constants and pure movement."""
+    """Gives every reader its own copy of what costs less than memory: constants, movement, and cheap
+    operations on one large operand."""
     new: dict[Value, Value] = {v: v for v in graph.parameters()}
     nodes: list[Node] = []
+    free: dict[Node, int] = {}
+    for node in graph.nodes:
+        length = repeats(node, free)
+        if length:
+            free[node] = length
 
-    def copy(node: Node) -> Node:
-        inputs = [read(v) for v in node.inputs]
+    def copy(node: Node, seen: dict[Value, Value]) -> Node:
+        inputs = [read(v, seen) for v in node.inputs]
         types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
         made = Node(node.op, inputs, node.attrs, types, names, node.loc, node.why)
         nodes.append(made)
         return made
 
-    def read(v: Value) -> Value:
+    def read(v: Value, seen: dict[Value, Value]) -> Value:
         if v in new:
             return new[v]
-        assert v.node is not None
-        return copy(v.node).output
+        if v not in seen:
+            assert v.node is not None
+            seen[v] = copy(v.node, seen).output
+        return seen[v]
 
     for node in graph.nodes:
-        if node.op.name not in CHEAP:
-            new.update(zip(node.outputs, copy(node).outputs, strict=True))
+        if node not in free:
+            new.update(zip(node.outputs, copy(node, {}).outputs, strict=True))
     shared: dict[Value, Value] = {}
-    for v in graph.results():
-        if v not in shared:
-            shared[v] = read(v)
-    return nodes, [shared[v] for v in graph.results()]
+    results = [read(v, shared) for v in graph.results()]
+    return nodes, results
 
 
 class _Plan:

@@ -16,6 +16,8 @@ LONG, FEW = 1 << 14, 8
 # Operations per element that may be repeated rather than stored and read again.
 REPEAT = 4
 MOST_NODES = 200
+# So many cheap operations in a row are computed again for each reader rather than stored.
+LONGEST_REPEAT = 6
 
 Space = tuple[tuple[tuple[int, bool], ...], str]  # ((size, is reduced), ...), kind
 
@@ -23,6 +25,34 @@ Space = tuple[tuple[tuple[int, bool], ...], str]  # ((size, is reduced), ...), k
 def moves(node: Node) -> bool:
     """True for nodes that compute nothing."""
     return node.op.name in CHEAP
+
+
+def repeats(node: Node, free: dict[Node, int]) -> int:
+    """How many cheap operations a reader of this node would compute again; 0 if it should not.
+
+    Args:
+        node: in question.
+        free: the same for the nodes before it.
+    """
+    before = max((free.get(v.node, 0) for v in node.inputs if v.node), default=0)
+    if node.op.name in CHEAP:
+        return max(1, before)
+    if node.op.kind != "elementwise" or node.op.cost > 2 or before >= LONGEST_REPEAT:
+        return 0
+    large = {s for v in node.inputs for s in _large_sources(v, node.output.type.size)}
+    if any(s.node is not None and s.node.op.name in REDUCES for s in large):
+        return 0  # it belongs to the reduction
+    return before + 1 if len(large) <= 1 else 0
+
+
+def _large_sources(v: Value, size: object) -> Iterator[Value]:
+    """The values behind pure movement that are as large as the result."""
+    while v.node is not None and v.node.op.name in CHEAP:
+        if not v.node.inputs:
+            return
+        v = v.node.inputs[0]
+    if v.type.size * 2 > size:  # type: ignore[operator]
+        yield v
 
 
 def fusible(node: Node) -> bool:
@@ -196,7 +226,9 @@ class _Levels:
         for level in levels:
             if x is None:
                 continue
-            if (node.op.name == "reshape" and level != "moved" and _nested(x.shape, y.shape)) or (node.op.name == "broadcast" and x.type.size == y.type.size):
+            if (node.op.name == "reshape" and level != "moved" and _nested(x.shape, y.shape)) or (
+                node.op.name == "broadcast" and x.type.size == y.type.size
+            ):
                 yield level
             elif node.op.name == "broadcast" and level == "element" and self._spreads_rows(node):
                 yield "row"

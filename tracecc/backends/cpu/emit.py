@@ -7,6 +7,7 @@ compiled kernel serves every size.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,20 +18,24 @@ from tracecc_ir.op import OPS
 from tracecc_ir.types import i64
 
 
+Slot = tuple[str, float, int]
+
+
 @dataclass
 class Emitted:
     """A kernel's text and how to call it.
 
     Attributes:
         source, entry: for the toolchain.
-        slots: what each argument slot holds: ("pointer", tensor, offset in elements) or ("number", n, 0).
+        slots: what each argument slot holds: ("pointer", tensor, offset in elements), ("number", n, 0)
+            or a float constant, ("f32", x, 0) or ("f64", x, 0).
         units: how many work units there are.
         scratch: bytes of private scratch memory.
     """
 
     source: str
     entry: str
-    slots: list[tuple[str, int, int]]
+    slots: list[Slot]
     units: int
     scratch: int
 
@@ -59,7 +64,7 @@ class KernelText:
 
     def __init__(self, body: Body):
         self.body = body
-        self.slots: list[tuple[str, int, int]] = []
+        self.slots: list[Slot] = []
         self.head: list[str] = []
         self.w = Writer()
         self.nest: list[int] = []
@@ -167,7 +172,7 @@ class KernelText:
     def _expression(self, instr: Instr) -> str:
         args = [f"t{a}" for a in instr.args]
         if instr.op == "const":
-            return literal(instr.number, instr.dtype)
+            return self._constant(instr)
         if instr.op == "load":
             return self._load(instr)
         if instr.op == "wrap":
@@ -185,6 +190,16 @@ class KernelText:
         source = self.body.code[instr.args[-1]].dtype
         return expression(instr.op, args, source, instr.dtype)
 
+    def _constant(self, instr: Instr) -> str:
+        """A literal; floats that may come from a size (1/n of a mean) lie in a slot, so that the
+        text does not depend on them."""
+        value = instr.number
+        if instr.dtype.kind != "float" or not math.isfinite(value) or value in (0, 1, -1):
+            return literal(value, instr.dtype)
+        kind = "f64" if instr.dtype.name == "f64" else "f32"
+        self.slots.append((kind, value, 0))
+        return f"{kind}_arg(args, {len(self.slots) - 1})"
+
     def _fresh(self) -> str:
         return f"c{len(self.slots)}"
 
@@ -201,7 +216,7 @@ class KernelText:
         assert instr.index is not None
         size = self.number(instr.index.const, self._fresh())
         at = at if self.body.code[instr.args[0]].dtype is i64 else f"i64({at})"
-        return f"max(0, min({size} - 1, select({at} < 0, {at} + {size}, {at})))"
+        return f"max_fast(0, min_fast({size} - 1, select({at} < 0, {at} + {size}, {at})))"
 
     def store(self, number: int) -> str:
         s = self.body.stores[number]
@@ -264,7 +279,7 @@ class KernelText:
         if clip and clip[1] == loop:
             total = self.number(clip[2], self._fresh())
             n = self.extent(loop)
-            self.bases.append(f"m{loop} = min({n}, {total} - i{clip[0]} * {n})")
+            self.bases.append(f"m{loop} = min_fast({n}, {total} - i{clip[0]} * {n})")
             return "0", f"m{loop}"
         return "0", self.extent(loop)
 

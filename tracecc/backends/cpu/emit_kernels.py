@@ -64,7 +64,11 @@ def _block_inner(text: KernelText, loop: int, size: int) -> None:
     plain = text.bounds
 
     def bounds(k: int) -> tuple[str, str]:
-        return (f"block * {size}", f"min({n}, block * {size} + {size})") if k == loop else plain(k)
+        return (
+            (f"block * {size}", f"min_fast({n}, block * {size} + {size})")
+            if k == loop
+            else plain(k)
+        )
 
     text.bounds = bounds  # type: ignore[method-assign]
 

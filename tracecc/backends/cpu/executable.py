@@ -68,8 +68,7 @@ class Executable:
         self._bases = np.zeros(int(starts[3]) + 1, np.int64)
         self._bases[-1] = self._arena.ctypes.data
         self._build()
-        self._held: list[np.ndarray] = []
-        self._types = [(b.name, b.nbytes) for b in self._inputs]
+        self._held: list[np.ndarray] | None = None
 
     def _build(self) -> None:
         """Fills the argument slots and cuts the launches into segments at host steps."""
@@ -90,13 +89,12 @@ class Executable:
             operands = [*b.launch.inputs, *b.launch.outputs]
             for what, n, offset in b.emitted.slots:
                 if what == "pointer":
-                    base, byte = self._address(operands[n])
-                    places.append(
-                        (len(slots), base, byte + offset * operands[n].type.dtype.itemsize)
-                    )
+                    o = operands[int(n)]
+                    base, byte = self._address(o)
+                    places.append((len(slots), base, byte + offset * o.type.dtype.itemsize))
                     slots.append(0)
                 else:
-                    slots.append(n)
+                    slots.append(_bits(what, n))
             slots.extend([0] * (-len(slots) % 8))
         if pending:
             segments.append(pending)
@@ -154,24 +152,25 @@ class Executable:
             for i, a in enumerate(outputs):
                 bases[first + i] = a.__array_interface__["data"][0]
             held = self._held
-            if len(held) != len(state) or any(a is not b for a, b in zip(held, state, strict=True)):
-                self._rebind(list(state), n)
+            if held is None or any(a is not b for a, b in zip(held, state, strict=True)):
+                held = self._rebind(list(state), n)
             where, base, offset = self._moving
             self._slots[where] = bases[base] + offset
             for segment in self._segments:
                 if isinstance(segment, Launch):
-                    self._host(segment, arrays, self._held, outputs)
+                    self._host(segment, arrays, held, outputs)
                 else:
                     segment.run()
             return outputs
 
-    def _rebind(self, state: list[np.ndarray], inputs: int) -> None:
+    def _rebind(self, state: list[np.ndarray], inputs: int) -> list[np.ndarray]:
         for i, a in enumerate(state):
             if not a.flags.c_contiguous:
                 raise ValueError(f"state {i} must be contiguous, given strides {a.strides}")
             self._bases[inputs + i] = a.ctypes.data
         self._held = state
         self._slots[self._where] = self._bases[self._base] + self._offset
+        return state
 
     def _host(
         self,
@@ -241,6 +240,16 @@ class Executable:
 
 # A piece of parallel work is worth about this many bytes and operations.
 GRAIN = 1 << 16
+
+
+def _bits(kind: str, value: float) -> int:
+    """A number as the bits of a slot."""
+    if kind == "number":
+        return int(value)
+    with np.errstate(over="ignore"):
+        if kind == "f32":
+            return int(np.float32(value).view(np.int32))
+        return int(np.float64(value).view(np.int64))
 
 
 def _aligned(size: int) -> np.ndarray:
