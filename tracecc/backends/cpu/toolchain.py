@@ -6,8 +6,10 @@ text. A cache hit imports neither Numba nor anything that builds IR, only llvmli
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
+import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +22,8 @@ from tracecc import cache
 from tracecc.backends.cpu.target import Target, target
 
 ABI_VERSION = 1
-# Bump when the meaning of a kernel source changes: the intrinsics or the vector mathematics.
-LIBRARY_VERSION = 1
+# The files that decide what code a kernel source becomes; their contents are part of every cache key.
+_LIBRARY = ("frontend.py", "intrinsics.py", "target.py", "toolchain.py", "vecmath*.py")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Kernel:
         cached: whether the object code came from the disk cache.
         compile_seconds: what compiling, or loading from the cache, took.
         object_code: the relocatable object file.
+        independent: see `compile_kernel`.
     """
 
     address: int
@@ -46,11 +49,11 @@ class Kernel:
     cached: bool
     compile_seconds: float
     object_code: bytes
+    independent: bool
 
     def assembly(self) -> str:
-        """The kernel disassembled by compiling nothing: LLVM's assembly text of the object is not
-        kept, so this compiles the source again and prints it."""
-        return assembly(self.source, self.name)
+        """The assembly text; it is not kept, so this compiles the source again."""
+        return assembly(self.source, self.name, independent=self.independent)
 
 
 _lock = threading.RLock()
@@ -133,22 +136,23 @@ def _compile(
             code = machine.emit_object(module)
             cache.put(key, code, source if kind == "kernel" else str(module))
         address = _load(code, symbol)
-        kernel = Kernel(address, entry, symbol, source, cached, time.perf_counter() - start, code)
+        seconds = time.perf_counter() - start
+        kernel = Kernel(address, entry, symbol, source, cached, seconds, code, independent)
         _loaded[key] = kernel
         return kernel
 
 
+@functools.cache
 def _versions() -> str:
-    global _version_text
-    if not _version_text:
-        _version_text = (
-            f"abi {ABI_VERSION} library {LIBRARY_VERSION} llvmlite {llvmlite.__version__} "
-            f"numba {importlib.metadata.version('numba')}"
-        )
-    return _version_text
-
-
-_version_text = ""
+    folder = pathlib.Path(__file__).parent
+    library = hashlib.sha256()
+    for pattern in _LIBRARY:
+        for file in sorted(folder.glob(pattern)):
+            library.update(file.read_bytes())
+    return (
+        f"abi {ABI_VERSION} library {library.hexdigest()} llvmlite {llvmlite.__version__} "
+        f"numba {importlib.metadata.version('numba')}"
+    )
 
 
 def _machine_key(goal: Target) -> str:

@@ -68,6 +68,9 @@ _DOUBLE = _named(
 )
 _ARITY = {"pow": 2, "atan2": 2, "fma": 3}
 _REFERENCE = re.compile(r'@"?(tcc\.(\w+)\.(\w+))"?\(')
+# Loads from constant tables join the group of independent accesses (see frontend.py) where there is one.
+_GROUP = "!llvm.access.group !9000"
+_TABLE_LOAD = re.compile(r"^  %\w+ = load .*$", re.MULTILINE)
 _DECLARATION = re.compile(r'^declare [^\n]*@"?(?:tcc\.)[^\n]*\n', re.MULTILINE)
 
 
@@ -87,6 +90,8 @@ def link(text: str, goal: Target) -> str:
         constants.update(tables)
         wanted |= {m[1] for m in _REFERENCE.finditer(body)} - definitions.keys()
     text = _DECLARATION.sub("", text)
+    if _GROUP in text:
+        definitions = {n: _TABLE_LOAD.sub(rf"\g<0>, {_GROUP}", d) for n, d in definitions.items()}
     missing = [d for n, d in declared.items() if not re.search(rf'^declare .*@"?{re.escape(n)}"?\(', text, re.M)]
     return "\n".join([text, *constants.values(), *missing, *definitions.values(), ""])
 

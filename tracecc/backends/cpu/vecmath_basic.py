@@ -57,9 +57,10 @@ def abs(f: Function, x: Value, unsigned: bool) -> Value:
 
 
 def sign(f: Function, x: Value, unsigned: bool) -> Value:
+    """-1, 0 or 1; 0 for NaN."""
     if x.is_float:
         y = f.select(x.gt(0.0), f.value(1.0, x.type), -1.0)
-        return f.select(x.eq(0.0), 0.0, f.select(x.isnan(), x, y))
+        return f.select(x.eq(0.0) | x.isnan(), 0.0, y)
     if unsigned or x.type == "i1":
         return f.select(x.ne(0), f.value(1, x.type), 0)
     return f.select(x.gt(0), f.value(1, x.type), f.select(x.lt(0), f.value(-1, x.type), 0))
@@ -138,7 +139,7 @@ def remainder(f: Function, x: Value, y: Value, unsigned: bool) -> Value:
 
 def integer_power(name: str, type: str, unsigned: bool) -> str:
     """A function's text: square and multiply, wrapping; a negative exponent gives 1 / x^|y| truncated."""
-    negative = "false" if unsigned or type == "i1" else f"%is.negative"
+    negative = "false" if unsigned or type == "i1" else "%is.negative"
     compare = "" if negative == "false" else f"  %is.negative = icmp slt {type} %y, 0\n"
     one = "true" if type == "i1" else "1"
     zero = "false" if type == "i1" else "0"

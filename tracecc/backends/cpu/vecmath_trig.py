@@ -12,12 +12,13 @@ from fractions import Fraction
 
 from tracecc.backends.cpu import vecmath_coefficients as table
 from tracecc.backends.cpu.vecmath_builder import Function, Value, constant
-from tracecc.backends.cpu.vecmath_exp import ROUND, nearest
+from tracecc.backends.cpu.vecmath_exp import nearest
 
 PI_2 = float.fromhex("0x1.921fb54442d18p+0")
 PI_2_MIDDLE = float.fromhex("0x1.1a62633145c07p-54")
 PI_2_LOW = float.fromhex("-0x1.f1976b7ed8fbcp-110")
 TWO_OVER_PI = 2.0 / math.pi
+_FRACTION = {"f32": 23, "f64": 52}
 _FIRST = 25  # the binary exponent at which the table begins
 
 
@@ -40,13 +41,14 @@ def _two_over_pi(bits: int) -> int:
 
 @functools.cache
 def _table(kind: str) -> tuple[tuple[float, ...], ...]:
-    """For each exponent k the parts of 2^(k - 52) * 2/pi mod 4, of 28 and 53 bits for f32, 3 * 53 for f64."""
+    """For each exponent k the parts of 2^(k - p) * 2/pi mod 4, p = 23 for f32 (28 + 53 bits), 52 for f64 (3 * 53)."""
     last, widths = (127, (28, 53)) if kind == "f32" else (1023, (53, 53, 53))
+    fraction = _FRACTION[kind]
     point = 1400
     digits = _two_over_pi(point)
     rows = []
     for k in range(_FIRST, last + 1):
-        shift = point - (k - 52)
+        shift = point - (k - fraction)
         rest = Fraction(digits % (4 << shift), 1 << shift)
         row = []
         for width in widths:
@@ -73,14 +75,14 @@ def _look_up(f: Function, kind: str, index: Value) -> list[Value]:
 
 
 def _split(f: Function, kind: str, a: Value) -> tuple[Value, list[Value]]:
-    """(m, table parts) with a = m 2^(k - 52), m a whole number below 2^53."""
+    """(m, table parts) with a = m 2^(k - p), m a whole number below 2^(p + 1)."""
     bits = a.bits()
     row = (bits >> 52) - (1023 + _FIRST)
     last = len(_table(kind)[0]) - 1
     row = f.select(row.lt(0), 0, row)
     row = f.select(row.gt(last), last, row)
     mantissa = ((bits & ((1 << 52) - 1)) | (1023 << 52)).as_float()
-    return mantissa * 2.0**52, _look_up(f, kind, row)
+    return mantissa * 2.0 ** _FRACTION[kind], _look_up(f, kind, row)
 
 
 def _quarters(f: Function, p: Value) -> Value:
@@ -249,6 +251,3 @@ def atan2(f: Function, y: Value, x: Value) -> Value:
     negative = x.bits().lt(0)
     angle = f.select(negative, math.pi - (angle - 2.0 * PI_2_MIDDLE), angle)
     return f.select(x.isnan() | y.isnan(), math.nan, angle).copysign(y)
-
-
-__all__ = ["ROUND", "acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
