@@ -149,21 +149,23 @@ def link(ptx: Ptx) -> Cubin:
     return Cubin(code, ptx.entry, number(r"Used (\d+) registers"), stack, spills, shared)
 
 
-def lint(ptx: Ptx, cubin: Cubin, doubles: bool = False, register_budget: int = 255) -> list[str]:
+def lint(
+    ptx: Ptx, cubin: Cubin, allows: frozenset[str] = frozenset(), register_budget: int = 255
+) -> list[str]:
     """The usual mistakes of a code generator, found in its output; empty for a clean kernel.
 
     Args:
-        doubles: whether the program itself computes in f64.
+        allows: what the program itself asks for (`CudaKernel.allows`).
         register_budget: the most registers a thread may use.
     """
     found = []
-    if "__local_depot" in ptx.text or cubin.stack:
+    if "local memory" not in allows and ("__local_depot" in ptx.text or cubin.stack):
         found.append("local memory: an array was not kept in registers")
     if cubin.spills:
         found.append(f"{cubin.spills} bytes of register spills")
-    if not doubles and re.search(r"\b[\w.]+\.f64\s", _code(ptx.text)):
+    if "f64" not in allows and re.search(r"\b[\w.]+\.f64\s", _code(ptx.text)):
         found.append("f64 arithmetic in a program without f64: a literal was not wrapped")
-    if re.search(r"\b(div|rem)\.[su]64\s", ptx.text):
+    if "64-bit division" not in allows and re.search(r"\b(div|rem)\.[su]64\s", ptx.text):
         found.append("64-bit integer division")
     for name in re.findall(r"^\.extern \.func[^;]*?(\w+)\s*(?:\(|$)", ptx.text, re.MULTILINE):
         found.append(f"unresolved external function {name}")

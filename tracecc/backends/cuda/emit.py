@@ -1,7 +1,8 @@
 """From the schedule's loops to CUDA text: maps, and reductions by a thread, a warp or a block.
 
-Sizes, strides and offsets are kernel parameters, so that one kernel serves every size of a
-structure. Indices are unsigned and wrap, which makes a negative stride or offset just a number.
+Sizes, strides, offsets and real constants (a mean divides by its size) are kernel parameters, so
+that one kernel serves every size of a structure. Indices are unsigned and wrap, which makes a
+negative stride or offset just a number.
 """
 
 from __future__ import annotations
@@ -14,16 +15,27 @@ from typing import Literal
 
 from tracecc.backends.cuda.kernel import CudaKernel, Parameter, storage
 from tracecc.backends.cuda.reduce import WARP, Reduction
-from tracecc.backends.cuda.vocabulary import Scalar, literal, load, philox, store
+from tracecc.backends.cuda.vocabulary import (
+    Scalar,
+    compute_type,
+    demands,
+    literal,
+    load,
+    philox,
+    rounded,
+    store,
+)
 from tracecc.backends.schedule_body import REDUCES, Body, Instr, operands
 from tracecc.backends.schedule_index import Affine, row_major
-from tracecc_ir.types import f64
 
 # Rows up to this length are reduced by one warp each, longer ones by a block.
 WARP_ROW = 1024
 MOST_BLOCKS = 1 << 16
 # From here on 32 bits do not hold every index and the stride of a grid past the last one.
 WIDE = 1 << 31
+
+# Constants that are part of the text, because knowing them simplifies the code.
+PLAIN = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
 Worker = Literal["map", "thread", "warp", "block"]
 
@@ -38,7 +50,7 @@ class CudaLaunch:
     """
 
     kernel: CudaKernel
-    numbers: tuple[int, ...]
+    numbers: tuple[float, ...]
     units: int
     units_per_block: int
 
@@ -84,6 +96,7 @@ class _Emitter:
         self.lines: list[str] = []
         self.depth = 1
         self.numbers: dict[str, int] = {}
+        self.constants: dict[int, Parameter] = {}
         self.names: dict[tuple, str] = {}
         self.decoded: set[bool] = set()
         self.levels = _levels(body)
@@ -104,14 +117,19 @@ class _Emitter:
         body = self.body
         pointers = [Parameter(f"p{i}", storage(d), True) for i, d in enumerate(body.types)]
         numbers = [Parameter(n, self.type, False) for n in self.numbers]
-        parameters = (*pointers, *numbers)
+        parameters = (*pointers, *numbers, *self.constants.values())
         head = f"def {self.name}({', '.join(p.name for p in parameters)}):"
         source = "\n".join([head, *self.lines]) + "\n"
-        doubles = any(d is f64 for d in (*body.types, *(i.dtype for i in body.code)))
-        kernel = CudaKernel(self.name, source, parameters, self.block, doubles)
+        allows = {"64-bit division"} if self.type == "uint64" else set()
+        for instr in body.code:
+            allows |= demands(instr.op, instr.dtype)
+        kernel = CudaKernel(self.name, source, parameters, self.block, frozenset(allows))
         modulus = 1 << (64 if self.type == "uint64" else 32)
-        values = tuple(v % modulus for v in self.numbers.values())
-        return CudaLaunch(kernel, values, _length(body, False), self._units_per_block())
+        values = [v % modulus for v in self.numbers.values()]
+        constants = [rounded(body.code[k].number, body.code[k].dtype) for k in self.constants]
+        return CudaLaunch(
+            kernel, (*values, *constants), _length(body, False), self._units_per_block()
+        )
 
     def _units_per_block(self) -> int:
         return {"warp": self.block // WARP, "block": 1}.get(self.worker, self.block)
@@ -224,7 +242,14 @@ class _Emitter:
     def _value(self, k: int) -> str:
         """An operand: a name, or the literal itself."""
         instr = self.body.code[k]
-        return literal(instr.number, instr.dtype) if instr.op == "const" else f"v{k}"
+        if instr.op != "const":
+            return f"v{k}"
+        if not instr.dtype.is_floating_point or float(instr.number) in PLAIN:
+            return literal(instr.number, instr.dtype)
+        if k not in self.constants:
+            name = f"k{len(self.constants)}"
+            self.constants[k] = Parameter(name, compute_type(instr.dtype), False)
+        return self.constants[k].name
 
     def _instruction(self, k: int) -> None:
         instr = self.body.code[k]

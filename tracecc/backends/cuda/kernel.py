@@ -49,14 +49,15 @@ class CudaKernel:
         source: flat Python text in the subset that CUDA frontends compile.
         parameters: in call order.
         block: threads of a block, one-dimensional; compiled as the launch bound.
-        doubles: whether the program itself has f64 values.
+        allows: what the program itself asks for, among "f64", "64-bit division" and "local memory";
+            anything else of the kind is a mistake of the emitter.
     """
 
     name: str
     source: str
     parameters: tuple[Parameter, ...]
     block: int
-    doubles: bool = False
+    allows: frozenset[str] = frozenset()
 
 
 def flat(array: np.ndarray) -> np.ndarray:

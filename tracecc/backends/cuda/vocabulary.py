@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracecc.backends.schedule_index import Unfusable
-from tracecc_ir.types import DType, bf16, bool_, f16, f32, u8
+from tracecc_ir.types import DType, bf16, bool_, f16, f32, f64, u8
 
 COMPUTE = {
     "u8": "uint8",
@@ -41,10 +41,16 @@ def literal(value: Any, dtype: DType) -> str:
     """
     if dtype is bool_:
         return str(bool(value))
-    exact = np.asarray(value).astype(dtype.numpy).item()
+    exact = rounded(value, dtype)
     if exact == -(2**63):
         return "int64(-9223372036854775807 - 1)"
-    return f"{compute_type(dtype)}({float(exact) if dtype.is_floating_point else exact!r})"
+    return f"{compute_type(dtype)}({exact!r})"
+
+
+def rounded(value: Any, dtype: DType) -> Any:
+    """The Python number that a constant of this dtype is."""
+    exact = np.asarray(value).astype(dtype.numpy).item()
+    return float(exact) if dtype.is_floating_point else exact
 
 
 def load(pointer: str, index: str, dtype: DType) -> str:
@@ -134,7 +140,8 @@ class Scalar:
             t: self.fresh() for t in ("p", "q", "r") if any(f"{{{t}}}" in x for x in lines)
         }
         suffix = "f" if compute_type(dtype) == "float32" else ""
-        names = {"z": result, "T": compute_type(dtype), "f": suffix, **temporaries}
+        unsigned = "uint64" if dtype.bits == 64 else "uint32"
+        names = {"U": unsigned, "z": result, "T": compute_type(dtype), "f": suffix, **temporaries}
         return [line.format(*operands, **names) for line in lines]
 
     def _cast(self, result: str, to: DType, value: str, source: DType) -> list[str]:
@@ -159,6 +166,16 @@ class Scalar:
             number = value if source in (f32, bf16) else f"float32({value})"
             return [f"{result} = libdevice.half2float(libdevice.float2half_rn({number}))"]
         return [f"{result} = {compute_type(to)}({value})"]
+
+
+def demands(name: str, dtype: DType) -> set[str]:
+    """What an op of a dtype needs that a kernel otherwise should not have: see `compiler.lint`."""
+    found = {"f64"} if dtype is f64 else set()
+    if name in ("sin", "cos", "tan", "digamma"):  # the reduction of huge angles
+        found |= {"f64", "local memory"}
+    if name in _INT_BLOCKS and name != "pow" and dtype.bits == 64:
+        found.add("64-bit division")
+    return found
 
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -322,24 +339,25 @@ _FLOAT_BLOCKS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# The quotient of magnitudes, rounded to zero: an unsigned division stays as narrow as its operands.
 # Division by zero gives 0, as NumPy does.
+_QUOTIENT = (
+    "{p} = {U}({T}(-{0})) if {0} < {T}(0) else {U}({0})",
+    "{q} = {U}({T}(-{1})) if {1} < {T}(0) else {U}({1})",
+    "{z} = {T}(0)",
+    "{r} = {T}(0)",
+    "if {q} != {U}(0):",
+    "    {z} = {T}({U}({p} // {q}))",
+    "    if ({0} < {T}(0)) != ({1} < {T}(0)):",
+    "        {z} = {T}(-{z})",
+    "    {r} = {T}({0} - {T}({z} * {1}))",
+)
+_UNEVEN = "if {r} != {T}(0) and ({0} < {T}(0)) != ({1} < {T}(0)):"
 _INT_BLOCKS: dict[str, tuple[str, ...]] = {
-    "floor_div": ("{z} = {T}(0)", "if {1} != {T}(0):", "    {z} = {T}({0} // {1})"),
-    "remainder": ("{z} = {T}(0)", "if {1} != {T}(0):", "    {z} = {T}({0} % {1})"),
-    "trunc_div": (
-        "{z} = {T}(0)",
-        "if {1} != {T}(0):",
-        "    {z} = {T}({0} // {1})",
-        "    if {T}({z} * {1}) != {0} and ({0} < {T}(0)) != ({1} < {T}(0)):",
-        "        {z} = {T}({z} + {T}(1))",
-    ),
-    "fmod": (
-        "{z} = {T}(0)",
-        "if {1} != {T}(0):",
-        "    {z} = {T}({0} % {1})",
-        "    if {z} != {T}(0) and ({0} < {T}(0)) != ({1} < {T}(0)):",
-        "        {z} = {T}({z} - {1})",
-    ),
+    "trunc_div": _QUOTIENT,
+    "floor_div": (*_QUOTIENT, _UNEVEN, "    {z} = {T}({z} - {T}(1))"),
+    "fmod": (*_QUOTIENT, "{z} = {r}"),
+    "remainder": (*_QUOTIENT, "{z} = {r}", _UNEVEN, "    {z} = {T}({z} + {1})"),
     "pow": (
         "{z} = {T}(1)",
         "{p} = {0}",
