@@ -96,7 +96,9 @@ def test_every_setting_is_in_the_help_and_numbers_are_checked(monkeypatch):
     for setting in config.SETTINGS:
         assert setting.variable in config.help_text()
     monkeypatch.setenv("TRACECC_SPIN", "-3")
-    with pytest.raises(ValueError, match="TRACECC_SPIN must be a whole number of at least 0, given '-3'"):
+    with pytest.raises(
+        ValueError, match="TRACECC_SPIN must be a whole number of at least 0, given '-3'"
+    ):
         config.get_int("TRACECC_SPIN")
 
 

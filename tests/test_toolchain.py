@@ -133,7 +133,8 @@ def outer(args, begin, end, scratch):
 def test_a_mistake_in_the_source_is_an_error_not_a_crash():
     with pytest.raises(Exception, match="must have one type"):
         toolchain.compile_kernel(
-            "def bad(args, begin, end, scratch):\n    f64_ptr(args, 0)[0] = add(f32(1), f64(1))\n", "bad"
+            "def bad(args, begin, end, scratch):\n    f64_ptr(args, 0)[0] = add(f32(1), f64(1))\n",
+            "bad",
         )
 
 

@@ -60,7 +60,11 @@ def ulps(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
         unit = np.spacing(np.abs(np.where(np.isfinite(rounded), rounded, 1)))
         distance = np.abs(found.astype(np.longdouble) - exact) / unit.astype(np.longdouble)
     same = (found == rounded) | (np.isnan(found) & np.isnan(rounded))
-    return np.where(same, np.minimum(np.nan_to_num(distance, nan=0, posinf=0), 1), np.nan_to_num(distance, nan=1e9, posinf=1e9))
+    return np.where(
+        same,
+        np.minimum(np.nan_to_num(distance, nan=0, posinf=0), 1),
+        np.nan_to_num(distance, nan=1e9, posinf=1e9),
+    )
 
 
 def scalar(f):
@@ -140,7 +144,9 @@ def test_special_values_are_numpys(name, dtype):
     found = evaluate(f"{name}({{0}})", x)
     special = ~np.isfinite(expected) | (expected == 0)
     np.testing.assert_array_equal(found[special], expected[special])
-    np.testing.assert_array_equal(np.signbit(found)[expected == 0], np.signbit(expected)[expected == 0])
+    np.testing.assert_array_equal(
+        np.signbit(found)[expected == 0], np.signbit(expected)[expected == 0]
+    )
     np.testing.assert_allclose(found, expected, rtol=2e-6 if dtype is np.float32 else 1e-14)
 
 
@@ -196,12 +202,20 @@ def test_gamma_functions_and_erfinv_agree_with_the_reference(dtype):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=4 * tolerance)
     x = -rng.uniform(0.05, 0.95, 500).astype(dtype) - rng.integers(0, 5, 500).astype(dtype)
     expected = elementwise.digamma.reference(x.astype(np.float64))
-    np.testing.assert_allclose(evaluate("digamma({0})", x), expected, rtol=100 * tolerance, atol=1e-4 if dtype is np.float32 else 1e-13)
-    y = np.concatenate([rng.uniform(-1, 1, 3000), 1 - 10.0 ** -rng.uniform(1, 6, 300)]).astype(dtype)
+    np.testing.assert_allclose(
+        evaluate("digamma({0})", x),
+        expected,
+        rtol=100 * tolerance,
+        atol=1e-4 if dtype is np.float32 else 1e-13,
+    )
+    y = np.concatenate([rng.uniform(-1, 1, 3000), 1 - 10.0 ** -rng.uniform(1, 6, 300)]).astype(
+        dtype
+    )
     back = evaluate("erfinv({0})", y)
     assert np.abs(np.array([math.erf(v) for v in back]) - y).max() <= 2 * np.finfo(dtype).eps
     np.testing.assert_array_equal(
-        evaluate("erfinv({0})", np.array([1, -1, 2, 0], dtype)), np.array([np.inf, -np.inf, np.nan, 0], dtype)
+        evaluate("erfinv({0})", np.array([1, -1, 2, 0], dtype)),
+        np.array([np.inf, -np.inf, np.nan, 0], dtype),
     )
 
 
@@ -220,7 +234,9 @@ def test_division_and_extremes_are_numpys(name, dtype):
     info = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else None
     grid = np.array([0, 1, 2, 3, 5, 7, 100], dtype)
     if info is None:
-        grid = np.concatenate([grid, -grid, np.array([0.3, -2.5, np.inf, -np.inf, np.nan, 1e20], dtype)])
+        grid = np.concatenate(
+            [grid, -grid, np.array([0.3, -2.5, np.inf, -np.inf, np.nan, 1e20], dtype)]
+        )
     elif info.min < 0:
         grid = np.concatenate([grid, -grid, np.array([info.min, info.max], dtype)])
     a, b = (g.ravel() for g in np.meshgrid(grid, grid))
@@ -261,10 +277,7 @@ def test_philox_is_the_references():
     np.testing.assert_array_equal(found, philox_op.reference(seed, position, shape=(1000,)))
 
 
-VECTORISED = (
-    "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh "
-    "sigmoid erf erfc erfinv digamma floor ceil trunc round abs sign"
-).split()
+VECTORISED = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "digamma", "floor", "ceil", "trunc", "round", "abs", "sign"]
 
 
 @pytest.mark.parametrize("name", VECTORISED)
@@ -273,5 +286,7 @@ def test_loops_use_full_width_vector_registers(name):
         pytest.skip("reads x86 assembly")
     register = {512: "zmm", 256: "ymm", 128: "xmm"}[toolchain.vector_bits()]
     for dtype in (np.float32, np.float64):
-        text = toolchain.assembly(source(f"{name}({{0}})", [dtype], dtype), "kernel", independent=True)
+        text = toolchain.assembly(
+            source(f"{name}({{0}})", [dtype], dtype), "kernel", independent=True
+        )
         assert len(re.findall(rf"%{register}\d+", text)) > 1, (name, dtype)

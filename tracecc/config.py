@@ -29,7 +29,9 @@ def _default_cache() -> str:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("TRACECC_CACHE_DIR", _default_cache(), "folder of the compiled-kernel cache"),
-    Setting("TRACECC_CACHE_SIZE", "512", "bound of the compiled-kernel cache in MiB; 0 turns it off"),
+    Setting(
+        "TRACECC_CACHE_SIZE", "512", "bound of the compiled-kernel cache in MiB; 0 turns it off"
+    ),
     Setting(
         "TRACECC_NUM_THREADS",
         "",
@@ -55,9 +57,7 @@ SETTINGS: tuple[Setting, ...] = (
         "0",
         "widest vector that kernels use, in bits; 0: what the CPU has (at most 512)",
     ),
-    Setting(
-        "TRACECC_POOL_SIZE", "1024", "MiB of freed output arrays kept for reuse; 0 keeps none"
-    ),
+    Setting("TRACECC_POOL_SIZE", "1024", "MiB of freed output arrays kept for reuse; 0 keeps none"),
     Setting(
         "TRACECC_DEBUG",
         "0",

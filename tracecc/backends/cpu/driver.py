@@ -172,9 +172,7 @@ def set_num_threads(count: int) -> None:
         ValueError: `count` is not a whole number from 1 to 1024.
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
-        raise ValueError(
-            f"the number of threads must be from 1 to {MAX_THREADS}, given {count!r}"
-        )
+        raise ValueError(f"the number of threads must be from 1 to {MAX_THREADS}, given {count!r}")
     _get().pool[layout.THREADS] = count
 
 

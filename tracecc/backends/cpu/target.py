@@ -30,7 +30,9 @@ class Target:
         flags = llvm.get_host_cpu_features() if host else _baseline(cpu)
         for change in filter(None, features.replace(" ", "").split(",")):
             flags[change.lstrip("+-")] = not change.startswith("-")
-        self.features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(flags.items()))
+        self.features = ",".join(
+            f"{'+' if on else '-'}{name}" for name, on in sorted(flags.items())
+        )
         self.enabled = frozenset(name for name, on in flags.items() if on)
         self.vector_bits = self._vector_bits()
 

@@ -92,7 +92,11 @@ def link(text: str, goal: Target) -> str:
     text = _DECLARATION.sub("", text)
     if _GROUP in text:
         definitions = {n: _TABLE_LOAD.sub(rf"\g<0>, {_GROUP}", d) for n, d in definitions.items()}
-    missing = [d for n, d in declared.items() if not re.search(rf'^declare .*@"?{re.escape(n)}"?\(', text, re.M)]
+    missing = [
+        d
+        for n, d in declared.items()
+        if not re.search(rf'^declare .*@"?{re.escape(n)}"?\(', text, re.M)
+    ]
     return "\n".join([text, *constants.values(), *missing, *definitions.values(), ""])
 
 

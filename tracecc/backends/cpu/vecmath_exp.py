@@ -27,7 +27,9 @@ def nearest(f: Function, scaled: Value) -> tuple[Value, Value]:
     magic = ROUND[scaled.type]
     shifted = scaled + magic
     offset = f.value(magic, scaled.type).name
-    bits = shifted.bits() - f.emit(f"bitcast {scaled.type} {offset} to {scaled.bits_type}", scaled.bits_type)
+    bits = shifted.bits() - f.emit(
+        f"bitcast {scaled.type} {offset} to {scaled.bits_type}", scaled.bits_type
+    )
     return shifted - magic, bits
 
 

@@ -219,9 +219,7 @@ def _atan_ratio(f: Function, y: Value, x: Value) -> Value:
     numerator = f.select(steep, -x, f.select(middle, y - x, y))
     denominator = f.select(steep, y, f.select(middle, y + x, x))
     base = f.select(steep, PI_2, f.select(middle, f.value(PI_2 / 2, "double"), 0.0))
-    low = f.select(
-        steep, PI_2_MIDDLE, f.select(middle, f.value(PI_2_MIDDLE / 2, "double"), 0.0)
-    )
+    low = f.select(steep, PI_2_MIDDLE, f.select(middle, f.value(PI_2_MIDDLE / 2, "double"), 0.0))
     u = numerator / denominator
     z = u * u
     return base + (u + f.mad(u * z, f.polynomial(z, table.ATAN64), low))
