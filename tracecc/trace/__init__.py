@@ -22,7 +22,9 @@ def is_tracing() -> bool:
 
 
 def read(owner: Any, key: Any) -> Any:
-    """``owner[key]`` of a dict or list, else the attribute."""
+    """``owner[key]`` of a dict or list, else the attribute; ``(key, i)`` is item i of that."""
+    if isinstance(key, tuple):
+        return read(owner, key[0])[key[1]]
     return owner[key] if isinstance(owner, (dict, list)) else getattr(owner, key)
 
 

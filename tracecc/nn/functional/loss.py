@@ -1,0 +1,388 @@
+"""Losses, with PyTorch's reductions and edge cases."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tracecc as tc
+from tracecc.nn.functional.activation import log_softmax, logsigmoid
+from tracecc.nn.functional.run import run
+from tracecc.tensor import Tensor
+
+
+def reduced(loss: Tensor, reduction: str) -> Tensor:
+    """``loss`` after the reduction "none", "mean" or "sum"."""
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction != "none":
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    return loss
+
+
+def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
+    if tuple(input.shape) != tuple(target.shape):
+        raise ValueError(
+            f"{name} expects a target of the input's shape {tuple(input.shape)}, "
+            f"given {tuple(target.shape)}"
+        )
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The negative log likelihood of ``target`` under a softmax of ``input``.
+
+    Args:
+        input: logits [C], [N, C] or [N, C, d1, ..].
+        target: class indices [], [N] or [N, d1, ..], or probabilities of the input's shape.
+        weight: a weight per class [C].
+        ignore_index: a class index that counts for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+        label_smoothing: in [0, 1], the share of the target spread evenly over the classes.
+    """
+    if input.ndim == 0:
+        raise RuntimeError("cross_entropy expects logits [C], [N, C] or [N, C, d1, ..], given 0-d")
+    channel = 0 if input.ndim == 1 else 1
+    if target.dtype.kind == "float":
+        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing, channel)
+    expected = (*input.shape[:channel], *input.shape[channel + 1 :])
+    if tuple(target.shape) != expected:
+        raise ValueError(
+            f"cross_entropy expects targets of shape {expected} for logits of shape "
+            f"{tuple(input.shape)}, given {tuple(target.shape)}"
+        )
+    if weight is None and reduction == "mean":
+        classes = input.shape[channel]
+        logits = input.movedim(channel, -1).reshape(-1, classes)
+        if input.ndim == 2:
+            logits = input
+        return run(
+            "cross_entropy",
+            logits,
+            target.long().reshape(-1),
+            ignore_index=ignore_index,
+            label_smoothing=float(label_smoothing),
+        )
+    logp = log_softmax(input, channel)
+    loss = nll_loss(logp, target, weight, ignore_index=ignore_index, reduction=reduction)
+    if label_smoothing == 0.0:
+        return loss
+    smooth = -(logp if weight is None else logp * _classes(weight, logp, channel)).sum(channel)
+    counted = target != ignore_index
+    smooth = tc.where(counted, smooth, 0.0)
+    if reduction == "mean":
+        smooth = smooth.sum() / _weights(logp, target, weight, ignore_index, channel).sum()
+    else:
+        smooth = reduced(smooth, reduction)
+    share = label_smoothing / input.shape[channel]
+    return (1 - label_smoothing) * loss + share * smooth
+
+
+def _classes(weight: Tensor, x: Tensor, channel: int) -> Tensor:
+    """A weight per class, shaped to broadcast against ``x``."""
+    return weight.reshape(*[-1 if d == channel else 1 for d in range(x.ndim)])
+
+
+def _soft_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    label_smoothing: float,
+    channel: int,
+) -> Tensor:
+    _same_shape("cross_entropy", input, target)
+    classes = input.shape[channel]
+    if label_smoothing > 0.0:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    logp = log_softmax(input, channel)
+    if weight is not None:
+        logp = logp * _classes(weight, logp, channel)
+    loss = -(logp * target).sum(channel)
+    if reduction == "mean":
+        return loss.sum() / (input.numel() // classes)
+    return reduced(loss, reduction)
+
+
+def _weights(
+    x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, channel: int
+) -> Tensor:
+    """The weight of each target: its class's, 0 where ignored."""
+    counted = target != ignore_index
+    if weight is None:
+        return counted.to(x.dtype)
+    index = tc.where(counted, target, 0).long()
+    return tc.where(counted, run("gather", weight, index, axes=(0,)), 0.0)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability of each target: input [N, C, ..], target int64 [N, ..]."""
+    channel = 0 if input.ndim == 1 else 1
+    counted = target != ignore_index
+    index = tc.where(counted, target, 0).long()
+    picked = input.gather(channel, index.unsqueeze(channel)).squeeze(channel)
+    weights = _weights(input, target, weight, ignore_index, channel)
+    loss = tc.where(counted, -picked, 0.0) * weights
+    if reduction == "mean":
+        return loss.sum() / weights.sum()
+    return reduced(loss, reduction)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    d = input - target
+    return reduced(d * d, reduction)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    return reduced((input - target).abs(), reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """Quadratic below ``beta``, linear above."""
+    if beta == 0.0:
+        return l1_loss(input, target, reduction=reduction)
+    d = (input - target).abs()
+    return reduced(tc.where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta), reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
+) -> Tensor:
+    """Quadratic below ``delta``, linear above (Huber, 1964)."""
+    d = (input - target).abs()
+    return reduced(tc.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """For probabilities; logarithms are held at -100, as in PyTorch."""
+    _same_shape("binary_cross_entropy", input, target)
+    log_p = tc.log(input).clamp(min=-100.0)
+    log_q = tc.log1p(-input).clamp(min=-100.0)
+    loss = -(target * log_p + (1 - target) * log_q)
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """For logits; stable for large ones."""
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    log_p = logsigmoid(input)
+    if pos_weight is None:
+        loss = (1 - target) * input - log_p
+    else:
+        loss = (1 - target) * input - (1 + (pos_weight - 1) * target) * log_p
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """Pointwise ``target * (log target - input)``; "batchmean" divides the sum by the batch."""
+    if log_target:
+        loss = tc.exp(target) * (target - input)
+    else:
+        positive = tc.where(target > 0, target, 1.0)
+        loss = tc.where(target > 0, target * tc.log(positive), 0.0) - target * input
+    if reduction == "batchmean":
+        return loss.sum() / input.shape[0]
+    return reduced(loss, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: Any = None,
+    eps: float = 1e-8,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    log = input if log_input else tc.log(input + eps)
+    loss = (tc.exp(input) if log_input else input) - target * log
+    if full:  # Stirling's approximation of log(target!)
+        safe = tc.where(target > 1, target, 2.0)
+        stirling = safe * tc.log(safe) - safe + 0.5 * tc.log(2 * math.pi * safe)
+        loss = loss + tc.where(target > 1, stirling, 0.0)
+    return reduced(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    held = var + (var.detach().clamp(min=eps) - var.detach())
+    loss = 0.5 * (tc.log(held) + (input - target) ** 2 / held)
+    return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    n1 = ((x1 * x1).sum(dim)).clamp(min=eps * eps).sqrt()
+    n2 = ((x2 * x2).sum(dim)).clamp(min=eps * eps).sqrt()
+    return (x1 * x2).sum(dim) / (n1 * n2)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    similarity = cosine_similarity(input1, input2, dim=input1.ndim - 1)
+    loss = tc.where(target > 0, 1 - similarity, (similarity - margin).clamp(min=0.0))
+    return reduced(loss, reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    return reduced(tc.where(target > 0, input, (margin - input).clamp(min=0.0)), reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    return reduced((-target * (input1 - input2) + margin).clamp(min=0.0), reduction)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    return reduced(-logsigmoid(target * input), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    loss = loss if weight is None else loss * weight
+    return reduced(loss.mean(-1), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """input [N, C], target int64 [N]."""
+    classes = input.shape[-1]
+    index = target.long().unsqueeze(-1)
+    gap = (margin - input.gather(-1, index) + input).clamp(min=0.0)
+    loss = gap if p == 1 else gap * gap
+    if weight is not None:
+        loss = loss * run("gather", weight, target.long(), axes=(0,)).unsqueeze(-1)
+    other = tc.arange(classes) != index
+    return reduced(tc.where(other, loss, 0.0).sum(-1) / classes, reduction)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = tc.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return reduced((near - far + margin).clamp(min=0.0), reduction)

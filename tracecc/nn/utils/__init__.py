@@ -1,0 +1,96 @@
+"""Gradient clipping, parameters as one vector, and reparametrisations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import tracecc as tc
+from tracecc.state import no_grad
+from tracecc.tensor import Tensor
+
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "get_total_norm",
+    "parameters_to_vector",
+    "vector_to_parameters",
+]
+
+Tensors = Tensor | Iterable[Tensor]
+
+
+def _gradients(parameters: Tensors) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) else parameters
+    found = [p.grad for p in given]
+    return [g.detach() for g in found if g is not None]
+
+
+@no_grad()
+def get_total_norm(
+    tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """The norm of all ``tensors`` as if they were one vector; 0-d.
+
+    Raises:
+        RuntimeError: it is not finite and ``error_if_nonfinite`` is set.
+    """
+    every = list(tensors)
+    if not every:
+        return tc.tensor(0.0)
+    p = float(norm_type)
+    if p == math.inf:
+        norms = tc.stack([t.abs().amax() for t in every])
+        total = norms.amax()
+    else:
+        sums = tc.stack([(t * t if p == 2.0 else t.abs() ** p).sum() for t in every])
+        total = sums.sum().sqrt() if p == 2.0 else sums.sum() ** (1.0 / p)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise RuntimeError(
+            f"The total norm of order {norm_type} for gradients is non-finite, so it cannot be "
+            "clipped; set error_if_nonfinite=False to scale by it anyway"
+        )
+    return total
+
+
+@no_grad()
+def clip_grad_norm_(
+    parameters: Tensors,
+    max_norm: Any,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scales all gradients down, in place, so that their joint norm is at most ``max_norm``.
+
+    Returns:
+        The norm before.
+    """
+    grads = _gradients(parameters)
+    total = get_total_norm(grads, norm_type, error_if_nonfinite)
+    factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
+    for g in grads:
+        g.mul_(factor.to(g.dtype))
+    return total
+
+
+@no_grad()
+def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | None = None) -> None:
+    """Clamps every gradient to [-clip_value, clip_value], in place."""
+    for g in _gradients(parameters):
+        g.clamp_(-clip_value, clip_value)
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All parameters, flattened and joined."""
+    return tc.cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copies slices of ``vec`` into the parameters."""
+    start = 0
+    with no_grad():
+        for p in parameters:
+            p.copy_(vec[start : start + p.numel()].reshape(p.shape))
+            start += p.numel()

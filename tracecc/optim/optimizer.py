@@ -1,0 +1,299 @@
+"""Optimizer: parameter groups, state and its dict, and what makes a step traceable.
+
+A step is plain tensor operations with in-place writes, so a compiled training step contains it.
+Hyperparameters are read through `Hyper`, which makes floats runtime scalars under a trace: changing
+a learning rate never retraces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tracecc as tc
+from tracecc.nn.modules.hooks import RemovableHandle, register
+from tracecc.state import enable_grad, epoch, no_grad, thread
+from tracecc.tensor import Tensor
+from tracecc.trace import name_state, nonzero, scalar, suspended
+
+State = dict[str, Any]
+Group = dict[str, Any]
+
+
+def clear_grad(p: Tensor, set_to_none: bool) -> None:
+    """Removes the gradient of ``p``, or fills it with zeros."""
+    if set_to_none:
+        if thread.trace is not None:
+            thread.trace.writes_grad(p)
+        p.grad = None
+    elif p.grad is not None:
+        with no_grad():
+            p.grad.detach().zero_()
+
+
+class Hyper:
+    """One group's hyperparameters during one step."""
+
+    def __init__(self, optimizer: Optimizer, group: Group, index: int):
+        self.group = group
+        self._name = type(optimizer).__name__
+        self._suffix = f".{index}" if index else ""
+
+    def __call__(self, key: str, item: int | None = None) -> Any:
+        """The value: a Python number, or under a trace a 0-d tensor that follows it."""
+        value = self.group[key] if item is None else self.group[key][item]
+        if isinstance(value, Tensor):
+            return value
+        label = f"{self._name}.{key}" + ("" if item is None else f".{item}") + self._suffix
+        return scalar(self.group, key if item is None else (key, item), label)
+
+    def nonzero(self, key: str) -> bool:
+        """Whether it is not 0; under a trace only this is guarded."""
+        return nonzero(self.group, key)
+
+
+def like(p: Tensor, value: Any) -> Any:
+    """A number to compute with beside ``p``: tensors take its dtype."""
+    return value.to(p.dtype) if isinstance(value, Tensor) and value.dtype is not p.dtype else value
+
+
+def write(t: Tensor, value: Any) -> None:
+    """Overwrites ``t`` in place."""
+    t._write(like(t, value))
+
+
+def count(state: State) -> Any:
+    """Advances and returns the step count, exact: a float, or a float64 tensor under a trace."""
+    step = state["step"]
+    write(step, step + 1)
+    return step.double() if thread.trace is not None else step.item()
+
+
+def root(value: Any) -> Any:
+    """The square root of a number or a tensor."""
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    Subclasses say what state a parameter needs (``init_state``) and how one parameter is updated
+    (``update``).
+
+    Args:
+        params: tensors, or (name, tensor) pairs, or dicts with "params" and options of that group.
+        defaults: the options of groups that do not set them.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+                "but got a Tensor"
+            )
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, State] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._generation = 0
+        self._pre_hooks: OrderedDict[int, Callable] = OrderedDict()
+        self._post_hooks: OrderedDict[int, Callable] = OrderedDict()
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds parameters with options of their own."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group).__name__}")
+        group = dict(param_group)
+        given = group["params"]
+        given = [given] if isinstance(given, Tensor) else list(given)
+        if given and isinstance(given[0], tuple):
+            group["param_names"] = [name for name, _ in given]
+            given = [p for _, p in given]
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in given:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but got {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError("can't optimize a non-leaf Tensor")
+            if id(p) in known:
+                raise ValueError("some parameters appear in more than one parameter group")
+        group["params"] = given
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        self.param_groups.append(group)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Tells compiled steps that groups or state tensors were replaced."""
+        self._generation += 1
+        epoch.bump()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradient of every parameter."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                clear_grad(p, set_to_none)
+
+    # Stepping.
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew; called first, with gradients on.
+
+        Returns:
+            What ``closure`` returned, or None.
+        """
+        for hook in list(self._pre_hooks.values()):
+            hook(self, (), {})
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        if thread.trace is not None:
+            thread.trace.guards.attribute(self, "_generation", self._generation)
+        with no_grad():
+            self._step()
+        for hook in list(self._post_hooks.values()):
+            hook(self, (), {})
+        return loss
+
+    def _step(self) -> None:
+        index = 0
+        for i, group in enumerate(self.param_groups):
+            hyper = Hyper(self, group, i)
+            maximize = bool(hyper("maximize")) if "maximize" in group else False
+            for p in group["params"]:
+                g = p.grad
+                if g is not None:
+                    state = self._state(p, group, index)
+                    self.update(p, -g if maximize else g, state, hyper)
+                index += 1
+
+    def _state(self, p: Tensor, group: Group, index: int) -> State:
+        """The state of ``p``, created at first use and labelled for dumps."""
+        state = self.state[p]
+        with suspended():
+            for key, value in self.init_state(p, group).items():
+                if state.get(key) is None:
+                    state[key] = value()
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                name_state(value, f"{type(self).__name__}.{key}.{index}")
+        return state
+
+    def init_state(self, p: Tensor, group: Group) -> dict[str, Callable[[], Tensor]]:
+        """How to make each state tensor of ``p``."""
+        return {}
+
+    def update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:
+        """Updates ``p`` in place by its gradient ``g``."""
+        raise TypeError(f"{type(self).__name__} must define update() or step()")
+
+    def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls ``hook(optimizer, args, kwargs)`` before each step."""
+        return register(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls ``hook(optimizer, args, kwargs)`` after each step."""
+        return register(self._post_hooks, hook)
+
+    # Saving.
+
+    def _numbered(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """State by parameter number and the groups' options, in PyTorch's layout."""
+        number = {id(p): i for i, p in enumerate(self._numbered())}
+        groups = [
+            {**{k: v for k, v in g.items() if k != "params"}, "params": _ids(g, number)}
+            for g in self.param_groups
+        ]
+        state = {number[id(p)]: dict(s) for p, s in self.state.items() if id(p) in number}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over saved state and options; tensors are copied.
+
+        Raises:
+            ValueError: the numbers of groups or of parameters differ.
+        """
+        groups = state_dict["param_groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            if len(mine["params"]) != len(theirs["params"]):
+                raise ValueError(
+                    "loaded state dict contains a parameter group that doesn't match the size of "
+                    "optimizer's group"
+                )
+        order = [i for g in groups for i in g["params"]]
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            mine.update({k: v for k, v in theirs.items() if k != "params"})
+        for i, p in zip(order, self._numbered(), strict=True):
+            self._load_state(p, state_dict["state"].get(i, {}))
+
+    def _load_state(self, p: Tensor, saved: State) -> None:
+        """Copies into the present tensors where they fit, so that compiled steps stay valid."""
+        mine = self.state[p]
+        fits = mine.keys() == saved.keys()
+        if not fits:
+            mine.clear()
+        for key, value in saved.items():
+            present = mine.get(key)
+            if not isinstance(value, Tensor):
+                mine[key] = value
+            elif isinstance(present, Tensor) and present.shape == value.shape:
+                with no_grad():
+                    write(present, value.detach())
+            else:
+                dtype = value.dtype if key == "step" else p.dtype
+                mine[key] = value.detach().to(dtype).clone()
+                fits = False
+        if not fits:
+            self._changed()
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
+        return "\n".join([*lines, ")"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.__dict__.update(saved)
+        self._generation = 0
+        self._pre_hooks, self._post_hooks = OrderedDict(), OrderedDict()
+
+
+def _ids(group: Group, number: dict[int, int]) -> list[int]:
+    return [number[id(p)] for p in group["params"]]
+
+
+def zeros(p: Tensor) -> Callable[[], Tensor]:
+    """Makes zeros of ``p``'s type."""
+    return lambda: tc.zeros(p.shape, dtype=p.dtype)
+
+
+def number(value: float = 0.0) -> Callable[[], Tensor]:
+    """Makes a 0-d float32 tensor."""
+    return lambda: tc.tensor(value, dtype=tc.float32)
+
+
+def check(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> None:
+    """Refuses a hyperparameter outside [low, high)."""
+    if not isinstance(value, Tensor) and not low <= value < high:
+        raise ValueError(f"Invalid {name} value: {value}; expected it in [{low}, {high})")

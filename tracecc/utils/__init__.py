@@ -1,0 +1,5 @@
+"""Conveniences around training: data loading."""
+
+from tracecc.utils import data
+
+__all__ = ["data"]

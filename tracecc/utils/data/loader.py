@@ -1,0 +1,146 @@
+"""DataLoader: batches of a dataset, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+import tracecc as tc
+from tracecc.tensor import Tensor
+from tracecc.utils.data.dataset import IterableDataset, TensorDataset
+from tracecc.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+
+
+def default_collate(batch: list[Any]) -> Any:
+    """Stacks samples: tensors, arrays and numbers become tensors with a batch dimension in front.
+
+    >>> default_collate([(1, "a"), (2, "b")])
+    [tensor([1, 2]), ('a', 'b')]
+    """
+    first = batch[0]
+    if isinstance(first, Tensor):
+        return tc.stack(batch)
+    if isinstance(first, (np.ndarray, np.generic)):
+        return tc.from_numpy(np.stack(batch))
+    if isinstance(first, float):
+        return tc.tensor(batch, dtype=tc.float64)
+    if isinstance(first, int):
+        return tc.tensor(batch)
+    if isinstance(first, Mapping):
+        return {key: default_collate([sample[key] for sample in batch]) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(default_collate(list(column)) for column in zip(*batch, strict=True)))
+    if isinstance(first, (tuple, list)):
+        if any(len(sample) != len(first) for sample in batch):
+            raise RuntimeError("each element in list of batch should be of equal size")
+        columns = [tuple(column) for column in zip(*batch, strict=True)]
+        return [c if isinstance(c[0], str) else default_collate(list(c)) for c in columns]
+    if isinstance(first, (str, bytes)):
+        return batch
+    raise TypeError(
+        "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "
+        f"found {type(first).__name__}"
+    )
+
+
+class DataLoader:
+    """Iterates over a dataset in batches.
+
+    Args:
+        dataset: with ``__getitem__`` and ``__len__``, or an IterableDataset.
+        batch_size: samples per batch; None for single samples without a batch dimension.
+        shuffle: a new random order at each pass.
+        sampler: the order instead; excludes ``shuffle``.
+        batch_sampler: lists of indices instead; excludes all of the above and ``drop_last``.
+        num_workers: accepted; samples are loaded in this process.
+        collate_fn: from a list of samples to a batch; by default `default_collate`.
+        drop_last: leave out an incomplete last batch.
+        generator: the random stream of ``shuffle``.
+
+    >>> import tracecc as tc
+    >>> data = tc.utils.data.TensorDataset(tc.arange(5))
+    >>> [x.tolist() for (x,) in DataLoader(data, batch_size=2)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable | None = None,
+        multiprocessing_context: Any = None,
+        generator: tc.Generator | None = None,
+        **options: Any,
+    ):
+        if sampler is not None and shuffle:
+            raise ValueError("sampler option is mutually exclusive with shuffle")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler or drop_last):
+            raise ValueError(
+                "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, "
+                "and drop_last"
+            )
+        self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
+        self.collate_fn, self.generator = collate_fn, generator
+        self._streams = isinstance(dataset, IterableDataset)
+        if self._streams and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ValueError(
+                "an IterableDataset is read in its own order: drop shuffle and sampler"
+            )
+        if sampler is None and not self._streams:
+            sampler = (
+                RandomSampler(dataset, generator=generator)
+                if shuffle
+                else SequentialSampler(dataset)
+            )
+        self.sampler = sampler
+        if batch_sampler is None and batch_size is not None and sampler is not None:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.batch_sampler = batch_sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._streams:
+            yield from self._stream()
+        elif self.batch_sampler is not None:
+            for indices in self.batch_sampler:
+                yield self._fetch(indices)
+        else:
+            for index in self.sampler or ():
+                sample = self.dataset[index]
+                yield sample if self.collate_fn is None else self.collate_fn(sample)
+
+    def _fetch(self, indices: list[int]) -> Any:
+        if type(self.dataset) is TensorDataset and self.collate_fn is None:
+            return list(self.dataset.__getitems__(indices))
+        return self._collate([self.dataset[i] for i in indices])
+
+    def _collate(self, batch: list[Any]) -> Any:
+        return (self.collate_fn or default_collate)(batch)
+
+    def _stream(self) -> Iterator[Any]:
+        batch: list[Any] = []
+        for sample in self.dataset:
+            if self.batch_size is None:
+                yield sample
+                continue
+            batch.append(sample)
+            if len(batch) == self.batch_size:
+                yield self._collate(batch)
+                batch = []
+        if batch and not self.drop_last:
+            yield self._collate(batch)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        if self._streams:
+            raise TypeError("a DataLoader over an IterableDataset has no length")
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""Samplers: in which order a DataLoader visits a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import tracecc as tc
+
+
+class Sampler:
+    """Base class: define ``__iter__`` over indices."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(f"{type(self).__name__} must define __iter__()")
+
+
+class SequentialSampler(Sampler):
+    """In order."""
+
+    def __init__(self, data_source: Any):
+        self.data_source = data_source
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class RandomSampler(Sampler):
+    """In random order; ``generator`` makes it repeatable."""
+
+    def __init__(
+        self,
+        data_source: Any,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: tc.Generator | None = None,
+    ):
+        self.data_source, self.replacement, self.generator = data_source, replacement, generator
+        self._num_samples = num_samples
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.data_source) if self._num_samples is None else self._num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        n, left = len(self.data_source), self.num_samples
+        if self.replacement:
+            yield from tc.randint(0, n, (left,), generator=self.generator).tolist()
+            return
+        while left > 0:
+            order = tc.randperm(n, generator=self.generator).tolist()[:left]
+            yield from order
+            left -= len(order)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler):
+    """Given indices, in random order."""
+
+    def __init__(self, indices: Sequence[int], generator: tc.Generator | None = None):
+        self.indices, self.generator = list(indices), generator
+
+    def __iter__(self) -> Iterator[int]:
+        for i in tc.randperm(len(self.indices), generator=self.generator).tolist():
+            yield self.indices[i]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler):
+    """Indices drawn in proportion to ``weights``."""
+
+    def __init__(
+        self,
+        weights: Sequence[float],
+        num_samples: int,
+        replacement: bool = True,
+        generator: tc.Generator | None = None,
+    ):
+        self.weights = tc.tensor(list(weights), dtype=tc.float64)
+        self.num_samples, self.replacement, self.generator = num_samples, replacement, generator
+        if not replacement and num_samples > len(self.weights):
+            raise ValueError(
+                f"cannot draw {num_samples} of {len(self.weights)} samples without replacement"
+            )
+
+    def __iter__(self) -> Iterator[int]:
+        if self.replacement:
+            ends = self.weights.cumsum(0)
+            at = tc.rand(self.num_samples, dtype=tc.float64, generator=self.generator) * ends[-1]
+            yield from (at.unsqueeze(1) >= ends.unsqueeze(0)).sum(1).tolist()
+            return
+        # The order of exponential arrival times is a draw without replacement.
+        waits = -tc.log1p(-tc.rand(len(self.weights), dtype=tc.float64, generator=self.generator))
+        yield from (waits / self.weights).argsort()[: self.num_samples].tolist()
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler):
+    """Lists of ``batch_size`` indices of another sampler."""
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool):
+        if batch_size <= 0:
+            raise ValueError(f"batch_size should be a positive integer value, but got {batch_size}")
+        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for index in self.sampler:
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch and not self.drop_last:
+            yield batch
+
+    def __len__(self) -> int:
+        n = len(self.sampler)  # type: ignore[arg-type]
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
