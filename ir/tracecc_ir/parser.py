@@ -330,8 +330,11 @@ class Parser:
             if given[i] is None:
                 type_ = literal_type(node, i) if node.outputs else None
                 if type_ is None:
-                    self.fail(f"the type of a number is not known at this operand of "
-                              f"{node.op.name}; give it a line of its own", token)
+                    self.fail(
+                        f"the type of a number is not known at this operand of "
+                        f"{node.op.name}; give it a line of its own",
+                        token,
+                    )
                 x = b.append(_constant_node(x, type_))[0]
             found.append(x)
         return tuple(found)

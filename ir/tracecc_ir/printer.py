@@ -74,9 +74,7 @@ class Printer:
         """A graph or region with its signature."""
         names = Names()
         inputs = [f"{names.add(v)}: {v.type}" for v in graph.inputs]
-        state = [
-            f"{names.add(s.value)}: {s.value.type} {json.dumps(s.label)}" for s in graph.state
-        ]
+        state = [f"{names.add(s.value)}: {s.value.type} {json.dumps(s.label)}" for s in graph.state]
         lines = _wrapped(indent, f"{head}(", inputs, ")")
         if state:
             lines += _wrapped(indent + "  ", "state ", state, "")
