@@ -73,12 +73,24 @@ def store_result(name: str, self: Tensor, result: Tensor) -> Tensor:
     return write(self, to_dtype(result, self.dtype))
 
 
+def as_it_was(self: Tensor, args: tuple) -> Tensor:
+    """What an in-place operation computes from: if it is recorded, a copy that outlives the write."""
+    recorded = thread.grad_enabled and thread.trace is None
+    if not recorded or not any(isinstance(a, Tensor) and a._requires_grad for a in (self, *args)):
+        return self
+    before = rebuild(Tensor, self._numpy().copy(), self._requires_grad, {})
+    before._grad_fn, before._output_index = self.grad_fn, self._output_index
+    return before
+
+
 def in_place(name: str, function: Callable) -> Callable:
     """The in-place form of a function of tensors."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self._check_writable()
-        return store_result(name, self, function(self, *args, **kwargs))
+        before = as_it_was(self, args)
+        args = tuple(before if a is self else a for a in args)
+        return store_result(name, self, function(before, *args, **kwargs))
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"`{name}` in place: overwrites this tensor and returns it."
@@ -112,8 +124,8 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     """Only to the size it has: memory here is never resized."""
     if tuple(shape.sizes_from(sizes)) != tuple(self._type.shape):
         raise RuntimeError(
-            f"a tensor of shape {list(self._type.shape)} can't be resized in place, as its memory may "
-            "be shared; use reshape() or make a new tensor"
+            f"a tensor of shape {list(self._type.shape)} can't be resized in place, as its "
+            "memory may be shared; use reshape() or make a new tensor"
         )
     return self
 
@@ -139,7 +151,7 @@ def _reshaping(name: str, function: Callable) -> Callable:
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Another dtype or device: ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``."""
+    """Another dtype or device: ``to(dtype)``, ``to(device, dtype)``, ``to(other)``."""
     dtype, place = kwargs.get("dtype"), kwargs.get("device")
     for a in args[:2]:
         if isinstance(a, Tensor):

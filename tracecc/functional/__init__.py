@@ -23,8 +23,8 @@ from tracecc.functional import (
 PUBLIC: dict[ModuleType, str] = {
     activation: "log_softmax softmax",
     core: "broadcast_shapes",
-    creation: """arange as_tensor asarray empty empty_like eye from_dlpack from_numpy frombuffer full
-        full_like get_default_dtype linspace logspace meshgrid ones ones_like scalar_tensor
+    creation: """arange as_tensor asarray empty empty_like eye from_dlpack from_numpy frombuffer
+        full full_like get_default_dtype linspace logspace meshgrid ones ones_like scalar_tensor
         set_default_dtype tensor tril_indices triu_indices zeros zeros_like detach""",
     pointwise: """abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan
         arctan2 arctanh asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min clip
@@ -37,8 +37,8 @@ PUBLIC: dict[ModuleType, str] = {
         bitwise_xor eq equal ge greater greater_equal gt isclose isfinite isinf isnan
         isneginf isposinf le less less_equal logical_and logical_not logical_or logical_xor
         lt ne not_equal signbit""",
-    reductions: """all amax amin aminmax any argmax argmin count_nonzero cummax cummin cumprod cumsum
-        diff dist logcumsumexp logsumexp max mean min nanmean nansum norm prod renorm std
+    reductions: """all amax amin aminmax any argmax argmin count_nonzero cummax cummin cumprod
+        cumsum diff dist logcumsumexp logsumexp max mean min nanmean nansum norm prod renorm std
         std_mean sum var var_mean""",
     shape: """adjoint as_strided broadcast_tensors broadcast_to chunk diagonal dsplit flatten
         hsplit moveaxis movedim narrow permute ravel reshape select split split_with_sizes

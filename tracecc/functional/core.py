@@ -166,7 +166,7 @@ def _expansion(x: Tensor, shape: Shape) -> tuple[Shape | None, tuple[int, ...]]:
 
 
 def expanded(x: Tensor, shape: Shape) -> Tensor:
-    """``x`` broadcast to ``shape`` by explicit nodes, for internal use; itself if nothing changes."""
+    """``x`` broadcast to ``shape`` by explicit nodes, or itself; for internal use."""
     if x._type.shape == tuple(shape):
         return x
     squeezed, axes = _expansion(x, shape)

@@ -446,7 +446,7 @@ def triu_indices(row: int, col: int, offset: int = 0, **keywords: Any) -> Tensor
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinate grids of 1-d tensors: grid i varies along dimension i ("xy" swaps the first two)."""
+    """Coordinate grids of 1-d tensors: grid i varies along dimension i ("xy" swaps two)."""
     from tracecc.functional.shape import view_reshape
 
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):

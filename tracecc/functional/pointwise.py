@@ -200,7 +200,8 @@ def _scaled(other: Any, alpha: Any) -> Any:
 def _check_alpha(name: str, alpha: Any, *xs: Any) -> None:
     if isinstance(alpha, float) and promoted(*xs).kind != "float":
         raise RuntimeError(
-            f"{name}(): for integral input tensors, argument alpha must not be a floating point number"
+            f"{name}(): for integral input tensors, argument alpha must not be a floating point "
+            "number"
         )
 
 

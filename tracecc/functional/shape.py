@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -305,7 +306,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         raise RuntimeError(
             f"split expects split_size be non-negative, but got split_size={step}"
             if step < 0
-            else f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}"
+            else f"split_size can only be 0 if dimension size is 0, but got size {size}"
         )
     if size == 0:
         return (slice_view(tensor, axis, 0, 0),)
@@ -366,7 +367,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         return split_with_sizes(input, sizes, axis)
     edges = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
     return tuple(
-        slice_view(input, axis, a, max(a, b)) for a, b in zip(edges, edges[1:], strict=False)
+        slice_view(input, axis, a, max(a, b)) for a, b in pairwise(edges)
     )
 
 

@@ -36,7 +36,7 @@ class Parsed(NamedTuple):
 
 
 def nonzero_arrays(mask: Tensor) -> list[Tensor]:
-    """Where a mask holds, one index tensor per dimension; its size depends on data, so eager only."""
+    """Where a mask holds, one index tensor per dimension; eager only, as sizes depend on data."""
     return [wrap(np.ascontiguousarray(i)) for i in np.nonzero(mask.detach()._numpy())]
 
 
@@ -181,7 +181,7 @@ def _index_tensors(item: Tensor, shape: Any, axis: int) -> list[Tensor]:
 
 
 def _together(parsed: Parsed) -> tuple[list[Tensor], tuple, int]:
-    """Index tensors broadcast to one shape and dtype, that shape, and where it goes in the result."""
+    """Index tensors broadcast to one shape, that shape, and where it goes in the result."""
     try:
         shape = broadcast_shapes(*(i._type.shape for i in parsed.indices))
     except RuntimeError:
