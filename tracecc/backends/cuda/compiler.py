@@ -126,7 +126,18 @@ def compile_ptx(kernel: CudaKernel, capability: tuple[int, int]) -> Ptx:
     entry = re.search(r"\.visible \.entry (\w+)", text)
     if entry is None:
         raise ToolchainError(f"{kernel.name}: the PTX has no entry point")
-    return Ptx(text, entry[1], capability)
+    return Ptx(_plain_names(text, entry[1], kernel.name), kernel.name, capability)
+
+
+def _plain_names(text: str, entry: str, name: str) -> str:
+    """PTX that depends on the kernel alone: the frontend numbers its names as they come."""
+    text = text.replace(entry, name)
+    for i, array in enumerate(dict.fromkeys(re.findall(r"_cudapy_smem_\d+", text))):
+        text = re.sub(rf"\b{array}\b", f"shared{i}", text)
+    for environment in re.findall(r"\.common \.global .*\b(\w*NumbaEnv\w*);\n", text):
+        if text.count(environment) == 1:
+            text = re.sub(rf".*\b{environment};\n", "", text)
+    return text
 
 
 def link(ptx: Ptx) -> Cubin:
@@ -145,7 +156,9 @@ def link(ptx: Ptx) -> Cubin:
         return sum(int(n) for n in re.findall(pattern, log))
 
     spills = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
-    stack, shared = number(r"(\d+) bytes stack frame"), number(r"(\d+) bytes smem")
+    stack = number(r"(\d+) bytes stack frame")
+    # Arrays that other modules could see are not in the assembler's report.
+    shared = sum(int(n) for n in re.findall(r"\.shared .*\[(\d+)\];", ptx.text))
     return Cubin(code, ptx.entry, number(r"Used (\d+) registers"), stack, spills, shared)
 
 
@@ -166,7 +179,7 @@ def lint(
     if "f64" not in allows and re.search(r"\b[\w.]+\.f64\s", _code(ptx.text)):
         found.append("f64 arithmetic in a program without f64: a literal was not wrapped")
     if "64-bit division" not in allows and re.search(r"\b(div|rem)\.[su]64\s", ptx.text):
-        found.append("64-bit integer division")
+        found.append("64-bit division")
     for name in re.findall(r"^\.extern \.func[^;]*?(\w+)\s*(?:\(|$)", ptx.text, re.MULTILINE):
         found.append(f"unresolved external function {name}")
     if cubin.registers > register_budget:
