@@ -190,7 +190,8 @@ def test_a_forked_child_starts_workers_of_its_own():
 def test_idle_workers_use_no_processor_time():
     text = (
         SETUP
-        + "start = time.process_time(); threading.Event().wait(0.3); print(time.process_time() - start)"
+        + "start = time.process_time(); threading.Event().wait(0.3)\n"
+        + "print(time.process_time() - start)"
     )
     assert float(script(text)[0]) < 0.02
 

@@ -1,4 +1,4 @@
-"""The disk cache of compiled kernels: checksummed entries, atomic writes, bounded size, never fatal."""
+"""The disk cache of compiled kernels: checksums, atomic writes, bounded size, never fatal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def enabled() -> bool:
 
 
 def get(key: str) -> bytes | None:
-    """The bytes stored under `key`; None if there are none, or the entry is damaged or another's."""
+    """The bytes stored under `key`; None if there are none or the entry is not to be trusted."""
     if not enabled():
         return None
     try:
@@ -53,7 +53,7 @@ def put(key: str, data: bytes, source: str = "") -> pathlib.Path | None:
         source: readable text stored beside the entry (the kernel's source), never read back.
 
     Returns:
-        The path of the source file (of the entry if there is no source), None if nothing was stored.
+        The path of the source file (the entry if there is no source); None if nothing was stored.
     """
     if not enabled():
         return None

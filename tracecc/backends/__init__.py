@@ -1,1 +1,54 @@
-"""Backends: what turns a graph into something that runs."""
+"""Backends: what turns a graph of concrete shapes into something that runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from tracecc_ir.graph import Graph
+
+
+class Executable(Protocol):
+    """A compiled graph.
+
+    Attributes:
+        kernels_compiled: how many kernels the disk cache did not have.
+    """
+
+    kernels_compiled: int
+
+    def __call__(self, inputs: list[np.ndarray], state: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs; updates are written into the state arrays in place."""
+
+    def kernels(self) -> Sequence[Any]:
+        """The kernels, each printable."""
+
+    def schedule(self) -> str:
+        """The text of the schedule."""
+
+    def summary(self) -> str:
+        """Memory plan, compile times and cache hits, as text."""
+
+
+class Backend(Protocol):
+    """A target."""
+
+    def compile_graph(self, graph: Graph) -> Executable:
+        """Compiles a graph with concrete shapes that went through the pipeline."""
+
+
+_BACKENDS = {"cpu": "tracecc.backends.cpu.lower", "cuda": "tracecc.backends.cuda"}
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of a device type, imported on first use.
+
+    Raises:
+        ValueError: there is no backend of this name.
+    """
+    if name not in _BACKENDS:
+        raise ValueError(f"the backends are {', '.join(_BACKENDS)}, given {name!r}")
+    return cast(Backend, importlib.import_module(_BACKENDS[name]))

@@ -161,7 +161,7 @@ def _get() -> _Driver:
 
 
 def run_function() -> Callable[[int], int]:
-    """The built-in function `run(program address) -> error word`: the cheapest way in from Python."""
+    """The built-in `run(program address) -> error word`: the cheapest way in from Python."""
     return _get().run
 
 

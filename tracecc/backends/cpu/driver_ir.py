@@ -1,10 +1,11 @@
-"""The driver as LLVM text: the walk over a launch table, the parallel-for, the worker loop, the entry from Python.
+"""The driver as LLVM text: the walk over a launch table, the parallel-for, the worker loop.
 
-The pool is 64 i64 words (`POOL_WORDS`), fields by index below. `STATE` is the heart: generation << 17 |
-open << 16 | active. A caller publishes a region by writing the job and then a new generation with the open
-bit; a worker joins by a compare-and-swap that counts it in, takes chunks until none is left, and counts
-itself out. The caller closes the region and waits for those who joined, never for a worker that slept
-through it. Chunks are handed out dynamically; kernels give the same bits for any split.
+The pool is 64 i64 words (`POOL_WORDS`), fields by index below. `STATE` is the heart:
+generation << 17 | open << 16 | active. A caller publishes a region by writing the job and then a
+new generation with the open bit; a worker joins by a compare-and-swap that counts it in, takes
+chunks until none is left, and counts itself out. The caller closes the region and waits for those
+who joined, never for a worker that slept through it. Chunks are handed out dynamically; kernels
+give the same bits for any split.
 """
 
 from __future__ import annotations
@@ -240,8 +241,10 @@ entry:
   {_field("%condition", CONDITION)}
   br label %loop
 loop:
-  %seen = phi i64 [ 0, %entry ], [ %seen, %idle ], [ %seen, %awake ], [ %generation, %full ], [ %seen, %try ], [ %generation, %joined ]
-  %spins = phi i64 [ 0, %entry ], [ %spins.next, %idle ], [ 0, %awake ], [ %spins, %full ], [ 0, %try ], [ 0, %joined ]
+  %seen = phi i64 [ 0, %entry ], [ %seen, %idle ], [ %seen, %awake ],
+    [ %generation, %full ], [ %seen, %try ], [ %generation, %joined ]
+  %spins = phi i64 [ 0, %entry ], [ %spins.next, %idle ], [ 0, %awake ],
+    [ %spins, %full ], [ 0, %try ], [ 0, %joined ]
   %stopped = load atomic i64, ptr %stop.p monotonic, align 8
   %quit = icmp ne i64 %stopped, 0
   br i1 %quit, label %leave, label %look

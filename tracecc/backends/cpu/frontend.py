@@ -1,4 +1,4 @@
-"""Numba's frontend as a function from kernel source to LLVM text: Numba itself optimises and loads nothing."""
+"""Numba's frontend as a function from kernel source to LLVM text; Numba optimises nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Lower(Lower):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(BaseNativeLowering):
-    _name = "tracecc_lowering"
+    _name: Any = "tracecc_lowering"
 
     @property
     def lowering_class(self) -> type[Lower]:
@@ -70,15 +70,22 @@ class _Pipeline(compiler.CompilerBase):
         return [manager]
 
 
+# No wrappers, no reference counts, no Python exceptions; contraction to fused multiply-adds only.
+_OPTIONS: dict[str, Any] = {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "no_compile": True,
+    "no_rewrites": True,
+    "nrt": False,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
+
+
 def _flags() -> compiler.Flags:
     flags = compiler.Flags()
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.no_compile = True
-    flags.no_rewrites = True
-    flags.nrt = False
-    flags.error_model = "numpy"
-    flags.fastmath = {"contract"}
+    for name, value in _OPTIONS.items():
+        setattr(flags, name, value)
     return flags
 
 
@@ -123,7 +130,8 @@ def _wrapper(name: str, symbol: str) -> str:
 define void @{symbol}(i64 %args, i64 %begin, i64 %end, i64 %scratch) nounwind {{
   %result = alloca ptr
   %exception = alloca ptr
-  %status = call i32 @"{name}"(ptr %result, ptr %exception, i64 %args, i64 %begin, i64 %end, i64 %scratch)
+  %status = call i32 @"{name}"(ptr %result, ptr %exception,
+    i64 %args, i64 %begin, i64 %end, i64 %scratch)
   ret void
 }}
 """

@@ -1,8 +1,8 @@
-"""The names that kernel source may use: typed pointers and arguments, conversions, arithmetic, mathematics.
+"""The names that kernel source may use: pointers, arguments, conversions, arithmetic, mathematics.
 
-A kernel is `def name(args, begin, end, scratch)`, four i64. Slots of `args` are read by `f32_ptr(args,
-0)`, `i64_arg(args, 3)` and their kin; pointers are indexed, `p[i]`. bool is stored as u8, f16 and bf16
-as u16 bits. Importing this module imports Numba; only a compilation does.
+A kernel is `def name(args, begin, end, scratch)`, four i64. Slots of `args` are read by
+`f32_ptr(args, 0)`, `i64_arg(args, 3)` and their kin; pointers are indexed, `p[i]`. bool is stored
+as u8, f16 and bf16 as u16 bits. Importing this module imports Numba; only a compilation does.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ _define(
 )
 
 
-# Conversions: `f32(x)`, `i64(x)`, `boolean(x)`. Float to integer truncates; NaN gives 0, what does not fit
-# saturates at 32 or 64 bits, and narrower results keep the low bits of the 32-bit one, as in C.
+# Conversions: `f32(x)`, `i64(x)`, `boolean(x)`. Float to integer truncates; NaN gives 0, what does
+# not fit saturates at 32 or 64 bits, and narrower results keep the low bits of the 32-bit one.
 
 
 def _convert(b: ir.IRBuilder, value: ir.Value, source: types.Type, target: types.Type) -> ir.Value:
@@ -240,7 +240,7 @@ _binary("mul", "fmul", "mul")
 
 
 def _fmax_fast(kind: str) -> Emit:
-    """Maximum or minimum of a reduction: compares and selects; NaN in `x` is lost, see `maximum`."""
+    """Maximum or minimum in a reduction; NaN may get lost, see `maximum`."""
     sign = ">" if kind == "max" else "<"
 
     def build(b: ir.IRBuilder, v: list[ir.Value], k: list[types.Type]) -> ir.Value:
@@ -261,7 +261,7 @@ _define("max_fast", 2, _same, _fmax_fast("max"))
 _define("min_fast", 2, _same, _fmax_fast("min"))
 
 
-# Mathematics: `exp(x)` calls `tcc.exp.f32` or `tcc.exp.f64` of vecmath, `abs` and its kin LLVM's own.
+# Mathematics: `exp(x)` calls `tcc.exp.f32` or `tcc.exp.f64` of vecmath.
 
 
 def _suffix(kind: types.Type) -> str:
@@ -286,7 +286,39 @@ def _library(name: str, arity: int, accepts: type[types.Type], returns: types.Ty
     _define(name, arity, result, emit)
 
 
-UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma", "floor", "ceil", "trunc", "round"]
+UNARY = [
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "floor",
+    "ceil",
+    "trunc",
+    "round",
+]
 ANY_UNARY = ("abs", "sign")
 ANY_BINARY = ("maximum", "minimum", "floor_div", "trunc_div", "remainder", "fmod", "pow")
 

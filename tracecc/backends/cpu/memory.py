@@ -1,12 +1,14 @@
-"""Memory that survives calls: aligned arenas, and a pool that takes output arrays back when they die."""
+"""Memory that survives calls: aligned arenas, and a pool that takes dead output arrays back."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,7 +20,7 @@ _HUGE_PAGE = 2 << 20
 
 
 def aligned_bytes(size: int) -> np.ndarray:
-    """Zeroed memory that begins on a cache line (from 2 MiB on: a page, in huge pages where possible).
+    """Zeroed memory that begins on a cache line (from 2 MiB on: huge pages where possible).
 
     Args:
         size: bytes, at least 0.
@@ -37,17 +39,15 @@ def _mapped(size: int) -> mmap.mmap:
     """Anonymous pages, at a multiple of the huge page's size in length so that they can be huge."""
     memory = mmap.mmap(-1, -(-size // _HUGE_PAGE) * _HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # A system kernel without huge pages.
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # The kernel was built without huge pages.
     return memory
 
 
 class Arena:
-    """One block of memory that grows to the largest request and is kept.
+    """Blocks of one size that are kept from call to call.
 
-    An executable takes one for its temporaries at each call, so concurrent calls of it need one each:
+    An executable takes one for its temporaries at each call; concurrent calls need one each.
     `acquire` gives the calling thread a block nobody else holds, `release` hands it back.
     """
 
@@ -85,7 +85,7 @@ class _Block(ctypes.Structure):
 class OutputPool:
     """Hands out arrays whose memory returns to the pool when the last reference to it dies.
 
-    In steady state a step's outputs use the memory of the outputs of the step before: no page faults.
+    In steady state a step's outputs use the memory of the outputs before: no page faults.
     """
 
     def __init__(self, limit: int | None = None):
@@ -112,7 +112,7 @@ class OutputPool:
             count *= extent
         size_class = _size_class(count * dtype.itemsize)
         block = self._block(size_class)
-        return np.ndarray(shape, dtype, block)  # type: ignore[call-overload]
+        return np.ndarray(shape, dtype, cast(Any, block))
 
     @property
     def free_bytes(self) -> int:

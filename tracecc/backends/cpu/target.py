@@ -1,4 +1,4 @@
-"""What code is generated for: the host's CPU, or the one that TRACECC_CPU and TRACECC_CPU_FEATURES name."""
+"""What code is generated for: the host's CPU, or the one that the settings name."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tracecc import cache
 from tracecc.backends.cpu.target import Target, target
 
 ABI_VERSION = 1
-# The files that decide what code a kernel source becomes; their contents are part of every cache key.
+# The files that decide what code a kernel source becomes; their contents are in every cache key.
 _LIBRARY = ("frontend.py", "intrinsics.py", "target.py", "toolchain.py", "vecmath*.py")
 
 

@@ -1,7 +1,7 @@
-"""Vector mathematics: LLVM functions `tcc.NAME.TYPE`, branch-free so that loops which call them vectorise.
+"""Vector mathematics: LLVM functions `tcc.NAME.TYPE`, branch-free so that their loops vectorise.
 
-Error bounds in units in the last place, checked by tests/test_vecmath.py: f32 at most 2, f64 at most 4.
-Functions without a float version of their own run in double. `lgamma`, float `fmod`, `remainder` and
+Error bounds in units in the last place, tested: f32 at most 2, f64 at most 4. Functions without a
+float version of their own run in double. `lgamma`, float `fmod`, `remainder` and
 `floor_div` call the C library, and integer `pow` loops: loops over these stay scalar.
 """
 
@@ -68,7 +68,7 @@ _DOUBLE = _named(
 )
 _ARITY = {"pow": 2, "atan2": 2, "fma": 3}
 _REFERENCE = re.compile(r'@"?(tcc\.(\w+)\.(\w+))"?\(')
-# Loads from constant tables join the group of independent accesses (see frontend.py) where there is one.
+# Loads from constant tables join the group of independent accesses (see frontend.py), if any.
 _GROUP = "!llvm.access.group !9000"
 _TABLE_LOAD = re.compile(r"^  %\w+ = load .*$", re.MULTILINE)
 _DECLARATION = re.compile(r'^declare [^\n]*@"?(?:tcc\.)[^\n]*\n', re.MULTILINE)

@@ -138,7 +138,7 @@ def remainder(f: Function, x: Value, y: Value, unsigned: bool) -> Value:
 
 
 def integer_power(name: str, type: str, unsigned: bool) -> str:
-    """A function's text: square and multiply, wrapping; a negative exponent gives 1 / x^|y| truncated."""
+    """A function's text: square and multiply, wrapping; a negative exponent gives 1 / x^|y|."""
     negative = "false" if unsigned or type == "i1" else "%is.negative"
     compare = "" if negative == "false" else f"  %is.negative = icmp slt {type} %y, 0\n"
     one = "true" if type == "i1" else "1"

@@ -1,4 +1,4 @@
-"""Straight-line LLVM text from Python expressions: `Value` overloads the operators, `Function` holds the lines."""
+"""Straight-line LLVM text from Python expressions: `Value` overloads the operators."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Function:
         return self.emit(f"select i1 {condition.name}, {kind} {a.name}, {kind} {b.name}", kind)
 
     def fma(self, x: Value, y: Operand, z: Operand) -> Value:
-        """x * y + z rounded once. Without the instruction: through double for float, else the C library's."""
+        """x * y + z rounded once; without the instruction by double or the C library."""
         a, b = self.value(y, x.type), self.value(z, x.type)
         if x.type == "float" and not self.target.fma:
             return (x.to("double") * a.to("double") + b.to("double")).to("float")

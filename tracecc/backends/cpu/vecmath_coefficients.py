@@ -1,8 +1,8 @@
 """Polynomial coefficients of the vector mathematics, highest power first.
 
-Each was fitted here by interpolation at Chebyshev points in 60-digit arithmetic; the comment beside it names
-the function and the interval, and the largest error of the fit before rounding. `z` is the square of the
-reduced argument.
+Each was fitted by interpolation at Chebyshev points in 60-digit arithmetic; the comment beside it
+names the function, the interval and the largest error of the fit before rounding. `z` is the square
+of the reduced argument.
 """
 
 # (e^r - 1 - r) / r^2, |r| <= ln(2) / 2; 1.39e-18

@@ -16,14 +16,14 @@ LOG10_2_HIGH = float.fromhex("0x1.34413509f8000p-2")
 LOG10_2_LOW = float.fromhex("-0x1.80433b83b532ap-44")
 LOG2E, LOG2E_LOW = float.fromhex("0x1.71547652b82fep+0"), float.fromhex("0x1.777d0ffda0d24p-56")
 LOG10E, LOG10E_LOW = float.fromhex("0x1.bcb7b1526e50ep-2"), float.fromhex("0x1.95355baaafad3p-57")
-# 1.5 * 2^52 (2^23): adding it rounds to an integer, which the low bits of the sum then hold.
+# Adding it rounds to an integer, which the low bits of the sum then hold.
 ROUND = {"double": 1.5 * 2.0**52, "float": 1.5 * 2.0**23}
 _MANTISSA = {"double": 52, "float": 23}
 _BIAS = {"double": 1023, "float": 127}
 
 
 def nearest(f: Function, scaled: Value) -> tuple[Value, Value]:
-    """The nearest integer of a number of moderate size, as a float and as integer bits (for float: i32)."""
+    """The nearest integer of a number of moderate size, as a float and as an integer."""
     magic = ROUND[scaled.type]
     shifted = scaled + magic
     offset = f.value(magic, scaled.type).name
@@ -52,6 +52,7 @@ def clamp(f: Function, x: Value, low: float, high: float) -> Value:
 
 def reduced_exp(f: Function, x: Value) -> tuple[Value, Value, Value]:
     """(r, e^r - 1, n) with x = n ln 2 + r, |r| <= ln(2) / 2."""
+    coefficients: tuple[float, ...]
     if x.type == "double":
         high, low, coefficients = LN2_HIGH, LN2_LOW, table.EXP64
     else:
@@ -88,7 +89,7 @@ def expm1(f: Function, x: Value) -> Value:
 
 
 def mantissa(f: Function, x: Value) -> tuple[Value, Value]:
-    """(m, e) with x = m 2^e, m in [sqrt(1/2), sqrt(2)), e as float; x positive, subnormals included."""
+    """(m, e) with x = m 2^e, m in [sqrt(1/2), sqrt(2)); x positive, maybe subnormal."""
     double = x.type == "double"
     bits_of_fraction = _MANTISSA[x.type]
     smallest = 2.0**-1022 if double else 2.0**-126
@@ -110,7 +111,7 @@ def _log_special(f: Function, x: Value, y: Value) -> Value:
 
 
 def _log_core(f: Function, m: Value) -> tuple[Value, Value]:
-    """log(m) = f - (f^2 / 2 - s (f^2 / 2 + R(s^2))) with f = m - 1, s = f / (2 + f); gives f and the rest."""
+    """log(m) = g - (g^2 / 2 - s (g^2 / 2 + R(s^2))), g = m - 1, s = g / (2 + g): g and the rest."""
     g = m - 1.0
     s = g / (g + 2.0)
     z = s * s
@@ -279,7 +280,7 @@ _LOG_TAIL = tuple(2.0 / (2 * k + 5) for k in reversed(range(10)))
 
 
 def pow(f: Function, x: Value, y: Value) -> Value:
-    """x^y by e^(y log x) with the product in two doubles; the special values are C99's (and NumPy's)."""
+    """x^y by e^(y log x) with the product in two doubles; special values as in C99 and NumPy."""
     a = x.abs()
     safe = f.select(a.gt(0.0) & a.lt(math.inf), a, 1.0)
     high, low = _long_log(f, safe)
@@ -287,7 +288,7 @@ def pow(f: Function, x: Value, y: Value) -> Value:
     error = f.mad(y, low, error)
     product = clamp(f, product, -800.0, 800.0)
     error = f.select(product.abs().lt(799.0), error, 0.0)
-    r, e, n = reduced_exp(f, clamp(f, product, -747.0, 711.0))
+    _, e, n = reduced_exp(f, clamp(f, product, -747.0, 711.0))
     result = scale((e + f.mad(e, error, error)) + 1.0, n)
     infinity = f.select(y.gt(0.0), f.value(math.inf, "double"), 0.0)
     zero = f.select(y.gt(0.0), f.value(0.0, "double"), math.inf)

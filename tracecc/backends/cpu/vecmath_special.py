@@ -49,8 +49,8 @@ def erfc(f: Function, x: Value) -> Value:
     return f.select(x.abs().lt(0.4), 1.0 - _erf_small(f, x), y)
 
 
-# Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011): single precision, then one step of
-# Halley's method in double.
+# Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011): single precision, then two
+# steps of Halley's method in double.
 _GILES_CENTRE = (
     2.81022636e-08,
     3.43273939e-07,
@@ -175,7 +175,7 @@ def to_f16(f: Function, x: Value) -> Value:
 
 
 def philox(f: Function, seed: Value, position: Value, index: Value) -> Value:
-    """Word 0 of Philox4x32-10: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011)."""
+    """Word 0 of Philox4x32-10: Salmon et al., "Parallel Random Numbers" (SC 2011)."""
     low = 0xFFFFFFFF
     c0, c1 = index & low, index >> 32
     c2, c3 = position & low, position >> 32

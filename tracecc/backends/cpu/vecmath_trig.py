@@ -1,7 +1,8 @@
 """Vector mathematics: trigonometric functions and their inverses.
 
-Arguments up to 2^25 are reduced by Cody & Waite's method with fused multiply-adds; larger ones after Payne &
-Hanek, "Radian Reduction for Trigonometric Functions" (1983), from a table of 2/pi's bits by exponent.
+Arguments up to 2^25 are reduced by Cody & Waite's method with fused multiply-adds; larger ones
+after Payne & Hanek, "Radian Reduction for Trigonometric Functions" (1983), from a table of 2/pi's
+bits by exponent.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _two_over_pi(bits: int) -> int:
 
 @functools.cache
 def _table(kind: str) -> tuple[tuple[float, ...], ...]:
-    """For each exponent k the parts of 2^(k - p) * 2/pi mod 4, p = 23 for f32 (28 + 53 bits), 52 for f64 (3 * 53)."""
+    """By exponent k the parts of 2^(k - p) 2/pi mod 4; p = 23 for f32, 52 for f64."""
     last, widths = (127, (28, 53)) if kind == "f32" else (1023, (53, 53, 53))
     fraction = _FRACTION[kind]
     point = 1400
@@ -152,7 +153,7 @@ def _sine_cosine(f: Function, x: Value) -> tuple[Value, Value, Value]:
 
 
 def _with_sign(f: Function, y: Value, n: Value, x: Value, odd: bool) -> Value:
-    """y negated where bit 1 of n is set, and by the sign of x for an odd function; NaN at infinity."""
+    """y, negated where bit 1 of n is set and by an odd function's sign; NaN at infinity."""
     width = 31 if y.type == "float" else 63
     flip = (n & 2) << (width - 1)
     bits = y.bits() ^ flip
@@ -213,7 +214,7 @@ def acos(f: Function, x: Value) -> Value:
 
 
 def _atan_ratio(f: Function, y: Value, x: Value) -> Value:
-    """atan(y / x) for y, x >= 0, by |u| <= tan(pi / 8): atan(y/x) = base + atan(numerator / denominator)."""
+    """atan(y / x) for y, x >= 0 as base + atan(u), |u| <= tan(pi / 8)."""
     steep = y.gt(x * 2.414213562373095)
     middle = y.gt(x * 0.4142135623730951)
     numerator = f.select(steep, -x, f.select(middle, y - x, y))
