@@ -1,4 +1,4 @@
-"""The toolchain: what kernels compute, that they vectorise, and that the cache changes no result."""
+"""The toolchain: what kernels compute, that they vectorise, that the cache changes no result."""
 
 import ctypes
 import os

@@ -15,7 +15,7 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-Emit = Callable[[ir.IRBuilder, list[ir.Value], list[types.Type]], ir.Value]
+Emit = Callable[[ir.IRBuilder, list[ir.Value], list[Any]], ir.Value]
 
 SCALARS: dict[str, types.Type] = {
     "f32": types.float32,
@@ -40,7 +40,7 @@ def _plain(kind: types.Type) -> types.Type:
     return types.unliteral(kind)
 
 
-def _llvm(kind: types.Type) -> ir.Type:
+def _llvm(kind: Any) -> ir.Type:
     """The type of a scalar in registers."""
     if kind == types.boolean:
         return ir.IntType(1)
@@ -154,7 +154,7 @@ def _convert(b: ir.IRBuilder, value: ir.Value, source: types.Type, target: types
         return b.icmp_signed("!=", value, zero)
     if isinstance(source, types.Float):
         return _from_float(b, value, target)
-    signed = isinstance(source, types.Integer) and source.signed
+    signed = getattr(source, "signed", False)
     if isinstance(target, types.Float):
         return b.sitofp(value, to) if signed else b.uitofp(value, to)
     if to.width == value.type.width:
@@ -164,7 +164,7 @@ def _convert(b: ir.IRBuilder, value: ir.Value, source: types.Type, target: types
     return b.sext(value, to) if signed else b.zext(value, to)
 
 
-def _from_float(b: ir.IRBuilder, value: ir.Value, target: types.Type) -> ir.Value:
+def _from_float(b: ir.IRBuilder, value: ir.Value, target: Any) -> ir.Value:
     to = _llvm(target)
     source = "f32" if value.type == ir.FloatType() else "f64"
     if isinstance(target, types.Float):
@@ -253,7 +253,7 @@ def _fmax_fast(kind: str) -> Emit:
 
 
 def _compare(b: ir.IRBuilder, sign: str, v: list[ir.Value], kind: types.Type) -> ir.Value:
-    signed = isinstance(kind, types.Integer) and kind.signed
+    signed = getattr(kind, "signed", False)
     return (b.icmp_signed if signed else b.icmp_unsigned)(sign, v[0], v[1])
 
 
