@@ -1,4 +1,4 @@
-"""The sixteen workloads of the benchmark, at small sizes: PyTorch's numbers from the same weights."""
+"""The benchmark's sixteen workloads at small sizes have PyTorch's numbers from the same weights."""
 
 import importlib.util
 from pathlib import Path

@@ -39,8 +39,17 @@ class LRScheduler:
         return self._last_lr
 
     def step(self, epoch: int | None = None) -> None:
-        """Moves to the next epoch, or to ``epoch``, and sets the rates."""
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        """Moves to the next epoch and sets the rates; or starts anew and runs up to ``epoch``."""
+        if epoch is None:
+            self._set(self.last_epoch + 1)
+            return
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base
+        for e in range(epoch + 1):
+            self._set(e)
+
+    def _set(self, epoch: int) -> None:
+        self.last_epoch = epoch
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = float(lr)
         self._last_lr = self._rates()

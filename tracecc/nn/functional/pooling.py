@@ -214,7 +214,7 @@ def _adaptive_sizes(rank: int, name: str, input: Tensor, output_size: Any) -> tu
 
 
 def _by_bins(x: Tensor, dim: int, out: int, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Reduces ``out`` bins along ``dim``: bin i covers [floor(i n / out), ceil((i + 1) n / out))."""
+    """Reduces ``out`` bins along ``dim``; bin i is [floor(i n / out), ceil((i + 1) n / out))."""
     n = x.shape[dim]
     if out == n:
         return x

@@ -105,7 +105,7 @@ class Module(Saving):
             object.__setattr__(self, name, value)
 
     def _forget(self, name: str, keep: str) -> None:
-        """Makes room for a registered object; in its own table, ``keep``, it takes the old place."""
+        """Makes room for a registered object; in its own table, ``keep``, the old place is kept."""
         self.__dict__.pop(name, None)
         for table in _TABLES:
             if table != keep:
