@@ -71,7 +71,7 @@ def compile_kernel(source: str, entry: str, *, independent: bool = False) -> Ker
 
     Args:
         source: text that defines `def entry(args, begin, end, scratch)` over the names of
-            `intrinsics.py`. It may define helper functions before the entry, decorated `@inline`.
+            `intrinsics.py` (calls of other Python functions are not compiled).
         entry: the function's name.
         independent: a promise that in each innermost loop no iteration reads or writes memory that
             another one writes (in-place elementwise work keeps it; a running sum does not). LLVM
