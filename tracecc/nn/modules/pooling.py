@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tracecc.nn.functional as F
-from tracecc.nn.functional.run import Ints
+from tracecc.nn.functional.run import Ints, ntuple
 from tracecc.nn.modules.module import Module
 from tracecc.tensor import Tensor
 
@@ -94,6 +94,18 @@ class MaxPool1d(_MaxPool):
 
 class AvgPool1d(_AvgPool):
     """`F.avg_pool1d` as a layer."""
+
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Ints = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        window = ntuple(kernel_size, 1)
+        stride = window if stride is None else ntuple(stride, 1)
+        super().__init__(window, stride, ntuple(padding, 1), ceil_mode, count_include_pad)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(input, *self._arguments())

@@ -139,6 +139,9 @@ class Upsample(Module):
         recompute_scale_factor: bool | None = None,
     ):
         super().__init__()
+        several = isinstance(scale_factor, (tuple, list))
+        if scale_factor is not None:
+            scale_factor = tuple(map(float, scale_factor)) if several else float(scale_factor)
         self.size, self.scale_factor, self.mode = size, scale_factor, mode
         self.align_corners = align_corners
         self.recompute_scale_factor = recompute_scale_factor
