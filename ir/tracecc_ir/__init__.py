@@ -1,1 +1,1 @@
-"""The IR of tracecc: types, ops, graphs, text form, verifier, interpreter and passes. NumPy only."""
+"""The IR of tracecc: types, ops, graphs, text, verifier, interpreter and passes. NumPy only."""

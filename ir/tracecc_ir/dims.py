@@ -1,9 +1,8 @@
-"""Symbolic dimensions: integer polynomials over named sizes, so that one graph serves every batch size."""
+"""Symbolic dimensions: integer polynomials over named sizes; one graph serves every batch size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Union
 
 Monomial = tuple[str, ...]
 
@@ -146,7 +145,7 @@ class Dim:
         return " + ".join(parts)
 
 
-Size = Union[int, Dim]
+Size = int | Dim
 
 
 def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:

@@ -1,4 +1,4 @@
-"""The exceptions of the IR. Each message is one sentence: given, expected, where, and the fix if there is one."""
+"""The exceptions of the IR. Each message is one sentence: given, expected, where, and the fix."""
 
 
 class IRError(RuntimeError):

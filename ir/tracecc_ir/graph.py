@@ -36,7 +36,7 @@ class Loc(NamedTuple):
 class Value:
     """One SSA value: a graph input, a state, or a node's result. Compared by identity.
 
-    ``name`` is a readable hint; the printer makes names unique. ``node`` is None for inputs and state.
+    ``name`` is a readable hint; the printer makes names unique. ``node`` is None for parameters.
     """
 
     __slots__ = ("index", "name", "node", "type")
@@ -94,7 +94,7 @@ class Node:
 
 
 class State(NamedTuple):
-    """A captured tensor (parameter, buffer, optimiser or generator state) and the label users know it by."""
+    """A captured tensor (parameter, buffer, optimiser state) and the label users know it by."""
 
     value: Value
     label: str
@@ -190,7 +190,7 @@ class Builder:
         return node.outputs
 
     def copy(self, node: Node, values: Mapping[Value, Value]) -> tuple[Value, ...]:
-        """Appends ``node`` with its operands replaced through ``values``; types, names and location are kept."""
+        """Appends ``node`` with its operands replaced through ``values``; all else is kept."""
         inputs = [values[v] for v in node.inputs]
         types = [v.type for v in node.outputs]
         return self.append(
@@ -206,7 +206,7 @@ class Builder:
         )
 
     def inline(self, graph: Graph, arguments: Sequence[Value]) -> list[Value]:
-        """Appends a copy of ``graph``'s nodes; returns the values of its outputs then of its updates."""
+        """Appends a copy of ``graph``'s nodes; returns its outputs, then its update values."""
         values = dict(zip(graph.parameters(), arguments, strict=True))
         for node in graph.nodes:
             values.update(zip(node.outputs, self.copy(node, values), strict=True))
@@ -282,7 +282,7 @@ def rebuild(
 
 
 def replay(graph: Graph, arguments: Sequence[Expr]) -> tuple[Expr, ...]:
-    """Emits the nodes of a graph where ``arguments`` (one per parameter) live; returns its outputs."""
+    """Emits a graph's nodes where ``arguments`` (one per parameter) live; returns its outputs."""
     exprs = dict(zip(graph.parameters(), arguments, strict=True))
     emitter = arguments[0].emitter if arguments else Builder()
     for node in graph.nodes:
@@ -350,7 +350,7 @@ def substitute(item: Any, sizes: Mapping[str, int]) -> Any:
 
 
 def bind_sizes(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
-    """The numbers that the graph's symbolic sizes have in ``arrays``, its inputs and then its state.
+    """The numbers of the graph's symbolic sizes in ``arrays``: its inputs and then its state.
 
     Raises:
         TypeRuleError: an array does not have its parameter's type, or two sizes disagree.

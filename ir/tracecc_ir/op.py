@@ -1,4 +1,4 @@
-"""What an op is: name, type rule, reference, derivative, lowering and sampling domain, all in one object.
+"""What an op is: name, type rule, reference, derivative, lowering and samples, all in one object.
 
 Rules are written once, over `Expr` handles, and run wherever an `Emitter` sends them: appended to a
 graph by a builder, or evaluated at once by eager code. Calling an op on Exprs emits it.
@@ -10,7 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Union
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ Attrs = Mapping[str, Any]
 Kind = Literal[
     "elementwise",  # one output element from the elements at the same index
     "constant",  # no operands: constant, iota
-    "movement",  # the same elements elsewhere: reshape, permute, broadcast, slice, pad, flip, concat
+    "movement",  # the same elements elsewhere: reshape, permute, broadcast, slice, pad, ...
     "reduce",  # sum, max, ... over axes
     "scan",  # cumulative ops along one axis
     "contraction",  # dot_general, conv and their kin
@@ -37,7 +37,7 @@ Kind = Literal[
 
 
 class Emitter(Protocol):
-    """Where ops go. `inputs` and results are the emitter's own values (graph values, tensors, arrays)."""
+    """Where ops go. Values are the emitter's own: graph values, tensors or arrays."""
 
     def emit(self, op: Op, inputs: Sequence[Any], attrs: Attrs) -> tuple[Any, ...]: ...
 
@@ -133,7 +133,7 @@ class Expr:
         return f"Expr({self.value}: {self.type})"
 
 
-Exprs = Union[Expr, tuple[Expr, ...]]
+Exprs = Expr | tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ class Op:
     Attributes:
         name: as printed in graphs.
         kind: how backends treat it.
-        infer: the type rule, ``infer(*operand_types, **attrs) -> TensorType | tuple[TensorType, ...]``;
-            its keyword-only parameters are the op's attributes, with their defaults.
+        infer: the type rule, ``infer(*operand_types, **attrs)`` gives a TensorType or a
+            tuple of them; its keyword-only parameters are the op's attributes, with their defaults.
         reference: the NumPy meaning, ``reference(*arrays, **attrs)``; None for composites (the
             decomposition is the meaning) and for control flow (the interpreter runs the regions).
         vjp: the derivative. A tuple with one rule (or None) per operand, each
@@ -171,14 +171,14 @@ class Op:
             returns a tuple with one entry per operand; or passes.grad.Derived(), which
             differentiates the decomposition; or NO_GRADIENT. For an op with several outputs
             ``g`` and ``out`` are tuples (a ``g`` that nobody asked for is zeros).
-        scalar: for elementwise ops, the result element as an expression over ``{0}``, ``{1}``, ... in
-            Python operators and the math vocabulary that every backend provides.
+        scalar: for elementwise ops, the result element as an expression over ``{0}``, ``{1}``, ...
+            in Python operators and the math vocabulary that every backend provides.
         decomposition: for composites, ``decomposition(*exprs, **attrs) -> Expr | tuple``.
-        cost: floating point operations per element of an elementwise op (a transcendental is about 10).
+        cost: floating point operations per element of an elementwise op (about 10 for exp).
         domain: the interval that test inputs are drawn from, per operand or one for all.
         dtypes: the dtypes that operand 0 may have.
-        samples: example calls for the generated tests, ``samples(rng, dtype) -> iterable of Sample``;
-            elementwise ops need none.
+        samples: example calls for the generated tests, ``samples(rng, dtype)`` yields
+            Samples; elementwise ops need none.
         doc: one line for the reference table.
     """
 
@@ -209,11 +209,12 @@ class Op:
         }
 
     def bind(self, attrs: Attrs) -> dict[str, Any]:
-        """All attributes in declared order, defaults filled in; raises on unknown or missing ones."""
+        """All attributes in declared order with defaults; raises on unknown or missing ones."""
         unknown = [k for k in attrs if k not in self.attr_names]
         if unknown:
             raise TypeRuleError(
-                f"{self.name} has no attribute {unknown[0]}; it takes {', '.join(self.attr_names) or 'none'}"
+                f"{self.name} has no attribute {unknown[0]}; "
+                f"it takes {', '.join(self.attr_names) or 'none'}"
             )
         try:
             return {k: attrs[k] if k in attrs else self.defaults[k] for k in self.attr_names}
@@ -267,7 +268,7 @@ class Op:
         return [f if w else None for f, w in zip(found, wanted, strict=True)]
 
     def __call__(self, *operands: Expr, like: Expr | None = None, **attrs: Any) -> Any:
-        """Emits the op where its operands (or ``like``) live; one Expr, or a tuple if it has several results."""
+        """Emits the op where its operands (or ``like``) live; several results are a tuple."""
         anchor = operands[0] if operands else like
         if anchor is None:
             raise TypeError(f"{self.name} takes no operands: say where it goes with like=")

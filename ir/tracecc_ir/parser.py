@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-import tracecc_ir.ops  # the op table must be full before names are looked up
 from tracecc_ir.dims import Dim, Size
 from tracecc_ir.errors import IRError, ParseError
 from tracecc_ir.graph import Builder, Graph, Loc, Node, Update, Value
-from tracecc_ir.op import Op, op_named
+from tracecc_ir.op import Op
+from tracecc_ir.ops import op_named  # which fills the op table first
 from tracecc_ir.printer import base_name, literal_type
 from tracecc_ir.types import DTYPES, TensorType
 

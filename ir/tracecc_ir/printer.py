@@ -13,7 +13,7 @@ from tracecc_ir.op import OPS, Op
 from tracecc_ir.types import DType
 
 WIDTH = 100
-NAME_COLUMN = 14  # results are aligned up to this many characters
+NAME_COLUMN = 10  # results are aligned up to this many characters
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 
@@ -22,7 +22,7 @@ def print_graph(graph: Graph, locations: bool = True) -> str:
     """The text of a graph; `parse` is its exact inverse.
 
     Args:
-        graph: may be malformed (an undefined operand prints as ``%?name``), so that faults can be shown.
+        graph: may be malformed: an undefined operand prints as ``%?name``.
         locations: whether lines end in where they come from.
     """
     return "\n".join(Printer(locations).function(f"graph {graph.name}", graph, "")) + "\n"

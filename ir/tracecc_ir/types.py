@@ -1,4 +1,4 @@
-"""Element types with PyTorch's promotion rules, and tensor types with (possibly symbolic) shapes."""
+"""Element types with PyTorch's promotion rules; tensor types with (possibly symbolic) shapes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ def promote_types(a: DType, b: DType) -> DType:
 
 
 class Operand(NamedTuple):
-    """What promotion looks at: a dtype and its priority (2 a tensor with dimensions, 1 a 0-d tensor, 0 a Python number)."""
+    """What promotion looks at: a dtype and its priority.
+
+    Priorities: 2 a tensor with dimensions, 1 a 0-d tensor, 0 a Python number.
+    """
 
     dtype: DType
     priority: int

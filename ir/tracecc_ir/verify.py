@@ -1,4 +1,4 @@
-"""The verifier: SSA form, and every op's type rule once more; errors show the graph around the fault."""
+"""The verifier: SSA form and every op's type rule again; errors show the graph around the fault."""
 
 from __future__ import annotations
 

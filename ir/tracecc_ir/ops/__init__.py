@@ -1,5 +1,6 @@
 """Every op, one file per family."""
 
+from tracecc_ir.op import OPS, op_named
 from tracecc_ir.ops.composite_activation import (
     clamp,
     elu,
@@ -117,6 +118,7 @@ from tracecc_ir.ops.sort import sort
 from tracecc_ir.ops.window import window_max, window_sum, window_sum_grad
 
 __all__ = [
+    "OPS",
     "abs",
     "acos",
     "acosh",
@@ -184,9 +186,9 @@ __all__ = [
     "leaky_relu",
     "lgamma",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "log_softmax",
     "logsigmoid",
     "logsumexp",
@@ -198,6 +200,7 @@ __all__ = [
     "ne",
     "neg",
     "normal",
+    "op_named",
     "pad",
     "permute",
     "philox",

@@ -1,4 +1,4 @@
-"""What composites share: their definition, and the casts and broadcasts that primitives leave explicit.
+"""What composites share: their definition, and the casts and broadcasts between primitives.
 
 A composite's meaning is its decomposition. 16-bit floats are computed in f32 inside one composite.
 """
@@ -30,7 +30,7 @@ def composite(
     doc: str = "",
     domain: Any = (-3.0, 3.0),
 ) -> Op:
-    """An op that is spelled out in others; without ``vjp`` its derivative is that of its decomposition."""
+    """An op that is spelled out in others, and so is its derivative unless ``vjp`` is given."""
     return Op(
         name,
         "composite",

@@ -9,6 +9,7 @@ from typing import Any
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Op
 from tracecc_ir.ops.composite import composite, narrow, widen
+from tracecc_ir.ops.elementwise import abs as absolute
 from tracecc_ir.ops.elementwise import (
     bit_and,
     erf,
@@ -21,7 +22,6 @@ from tracecc_ir.ops.elementwise import (
     sigmoid,
     tanh,
 )
-from tracecc_ir.ops.elementwise import abs as absolute
 from tracecc_ir.ops.rules import NUMBERS
 from tracecc_ir.types import TensorType
 

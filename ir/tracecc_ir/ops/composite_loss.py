@@ -46,11 +46,11 @@ def _valid(logits: Expr, target: Expr, ignore_index: int) -> tuple[Any, Any, Any
 def _cross_entropy(logits: Expr, target: Expr, ignore_index: int, label_smoothing: float) -> Any:
     w = widen(logits)
     scores = log_softmax(w, axis=1)
-    safe, valid, total = _valid(w, target, ignore_index)
+    safe, _, total = _valid(w, target, ignore_index)
     column = reshape(safe, shape=(target.shape[0], 1))
     loss = -reshape(gather_along(scores, column, axis=1), shape=target.shape)
     if label_smoothing:
-        smooth = reduce_sum(scores, axes=(1,)) * (-label_smoothing / float(w.shape[1]))
+        smooth = reduce_sum(scores, axes=(1,)) * (-label_smoothing / w.shape[1])
         loss = loss * (1 - label_smoothing) + smooth
     loss = select(target.ne(ignore_index), loss, loss.full(0))
     return narrow(reduce_sum(loss, axes=(0,)) / total, logits)
@@ -65,7 +65,7 @@ def _cross_entropy_vjp(
     classes = iota(like=w, shape=w.shape, axis=1, dtype=i64)
     hit = cast(classes.eq(spread(safe, classes, (1,))), dtype=w.dtype)
     if label_smoothing:
-        hit = hit * (1 - label_smoothing) + label_smoothing / float(w.shape[1])
+        hit = hit * (1 - label_smoothing) + label_smoothing / w.shape[1]
     scale = valid * along(widen(g) / total, valid, ())
     row = spread(scale, w, (1,))
     return narrow((softmax(w, axis=1) - hit) * row, logits), None
@@ -117,7 +117,7 @@ def _contract(x: Expr, y: Expr, a: int, b: int) -> Any:
 
 def _weights(q: Expr, k: Expr, causal: bool, scale: float | None) -> tuple[Any, float]:
     """The softmax of scaled scores, [.., T, S], in the wide dtype, and the scale."""
-    factor = 1 / math.sqrt(float(q.shape[-1])) if scale is None else scale
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = _contract(widen(q), widen(k), 1, 1) * factor
     if causal:
         last = scores.ndim - 1

@@ -45,7 +45,7 @@ def _row_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
 
 
 def _shifted(x: Expr, axis: int) -> tuple[Any, Any]:
-    """x less its maximum along the axis (a maximum that is not finite counts as 0), and that maximum."""
+    """x less its maximum along the axis, and that maximum; one that is not finite counts as 0."""
     top = stop_gradient(reduce_max(x, axes=(axis,)))
     top = select(isfinite(top), top, top.full(0))
     return x - spread(top, x, (axis,)), top
@@ -176,7 +176,7 @@ var = composite(
     doc="variance over axes, which it drops; divided by n - correction",
 )
 
-# Layers. The rules work on x in the wide dtype with `axes` reduced and `features` those of the weight.
+# Layers. `axes` are reduced, `features` are the dimensions of the weight.
 
 
 def _normalise(x: Expr, weight: Expr, bias: Expr, axes: Ints, features: Ints, eps: float) -> tuple:
@@ -238,11 +238,11 @@ def _layer_norm(x: Expr, weight: Expr, bias: Expr, axes: int, eps: float) -> tup
 def _layer_norm_vjp(
     gs: tuple, outs: tuple, x: Expr, weight: Expr, bias: Expr, axes: int, eps: float
 ) -> tuple:
-    """Through y; and through mean and rstd, whose cotangents are zeros unless somebody used them."""
+    """Through y; and through mean and rstd, whose cotangents are zeros unless they were used."""
     _, inner = _split(x, axes)
     (g, g_mean, g_rstd), (_, mu, rstd) = gs, outs
     dx, dw, db = _normalise_vjp(g, x, weight, mu, rstd, inner, inner)
-    n = float(product(x.shape[x.ndim - axes :]) or 1)
+    n = product(x.shape[x.ndim - axes :]) or 1
     if not is_zero(g_mean):
         dx = dx + spread(g_mean / n, dx, inner)
     if not is_zero(g_rstd):

@@ -1,4 +1,4 @@
-"""Ops that hold graphs: calls, branches, loops, fused groups; and the derivative of any op as a node."""
+"""Ops that hold graphs: calls, branches, loops, fused groups; and derivatives as nodes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _tuple(value: Any) -> tuple:
 def _cond_vjp(g: Any, y: Any, p: Expr, *xs: Expr, then: Graph, otherwise: Graph) -> tuple:
     """Each branch's gradient, which repeats that branch's forward computation."""
     wrt = _float_positions(xs)
-    branches = {"then": gradient(then, wrt), "otherwise": gradient(otherwise, wrt)}
+    branches: Any = {"then": gradient(then, wrt), "otherwise": gradient(otherwise, wrt)}
     found = dict(zip(wrt, _tuple(cond(p, *xs, *_tuple(g), **branches)), strict=True)) if wrt else {}
     return (None, *(found.get(i) for i in range(len(xs))))
 
@@ -189,7 +189,7 @@ def _scan_vjp(
     if not wrt:
         return (None,) * len(operands)
     gs, fixed = _tuple(g), consts + carries
-    options = {"length": length, "consts": consts}
+    options: Any = {"length": length, "consts": consts}
     history = _tuple(
         scan(
             *operands,
@@ -227,7 +227,7 @@ scan = Op(
     "control",
     _scan_type,
     vjp=_scan_vjp,
-    doc="folds `body(consts, carries, slices) -> (carries, ys)`; results = last carries, stacked ys",
+    doc="folds `body(consts, carries, slices) -> (carries, ys)`; last carries, stacked ys",
 )
 
 

@@ -46,7 +46,7 @@ def cse(graph: Graph) -> Graph:
 
 
 def frozen(attr: Any) -> Any:
-    """An attribute as a key that tells 1 from 1.0 and True, 0.0 from -0.0, and knows equal graphs."""
+    """An attribute as a key that tells 1 from 1.0 and 0.0 from -0.0; equal graphs are equal."""
     if isinstance(attr, tuple):
         return tuple(map(frozen, attr))
     if isinstance(attr, Graph):

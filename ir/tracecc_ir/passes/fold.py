@@ -28,10 +28,9 @@ def fold(graph: Graph) -> Graph:
           return %c
         }
 
-    After::
+    After (and dce)::
 
         graph main(%x: f32[3]) {
-          %a = 2.0 : f32[3]
           %c = mul(%x, 4.0) : f32[3]
           return %c
         }

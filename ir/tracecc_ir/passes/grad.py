@@ -1,4 +1,4 @@
-"""Symbolic differentiation: the reverse walk over a graph, which knows no op, and what is built on it."""
+"""Symbolic differentiation: the reverse walk over a graph, which knows no op."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def expand_vjp(graph: Graph) -> Graph:
         decomposition = node.op.decomposition
         assert decomposition is not None
         found = decomposition(*map(b.expr, inputs), **node.attrs)
-        return [e.value for e in found]
+        return [e.value for e in found] if isinstance(found, tuple) else [found.value]
 
     opened = rebuild(graph, visit, regions=expand_vjp)
     return expand_vjp(opened) if any(n.op.name == "vjp" for n in opened.nodes) else opened

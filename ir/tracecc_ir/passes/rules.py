@@ -1,4 +1,4 @@
-"""The rewrite rules of `simplify`: each takes a node's operands and attributes, and gives what replaces it or None.
+"""The rewrite rules of `simplify`: from a node's operands and attributes to what stands for it.
 
 For floats a rule must hold for NaN, infinities and both zeros: x + 0.0 is not x (for x = -0.0), but
 x + -0.0 is; x * 0 and x - x stay. Rounding may only improve.

@@ -24,11 +24,9 @@ def simplify(graph: Graph) -> Graph:
           return %e
         }
 
-    After::
+    After (and dce)::
 
         graph main(%x: f32[3, 2]) {
-          %a = permute(%x) axes=(1, 0) : f32[2, 3]
-          %d = neg(%x) : f32[3, 2]
           %e = sub(%x, %x) : f32[3, 2]
           return %e
         }
