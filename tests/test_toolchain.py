@@ -225,3 +225,11 @@ def test_forced_features_reach_the_code(monkeypatch):
     text = toolchain.assembly(CHAIN, "chain", independent=True)
     assert "ymm" not in text
     assert "vfmadd" not in text
+
+
+def test_a_call_outside_the_vocabulary_is_an_error_not_a_crash(fresh):
+    text = IR.replace("@tcc.exp.f64", "@nowhere").replace(
+        "\ndefine", "\ndeclare double @nowhere(double)\ndefine"
+    )
+    with pytest.raises(ValueError, match="entry calls nowhere, which is not in the kernel vocab"):
+        toolchain.compile_ir(lambda: text, "test nowhere")

@@ -190,7 +190,19 @@ def _optimised(
     options.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
+    _check_symbols(module, entry)
     return module, machine
+
+
+def _check_symbols(module: llvm.ModuleRef, entry: str) -> None:
+    """Refuses code that calls what does not exist: the loader would end the process."""
+    _loader()  # Making it is what lets LLVM see the symbols of this process.
+    for function in module.functions:
+        name = function.name
+        if not function.is_declaration or name.startswith("llvm."):
+            continue
+        if llvm.address_of_symbol(name) is None:
+            raise ValueError(f"{entry} calls {name}, which is not in the kernel vocabulary")
 
 
 def _with_attributes(text: str, goal: Target) -> str:
@@ -204,8 +216,8 @@ def _with_attributes(text: str, goal: Target) -> str:
     return "\n".join(lines)
 
 
-def _load(code: bytes, symbol: str) -> int:
-    """Puts object code into memory, for as long as the process lives."""
+def _loader() -> llvm.ExecutionEngine:
+    """The loader of this process, made on first use and kept for good."""
     global _engine
     if _engine is None:
         llvm.initialize_native_target()
@@ -215,6 +227,12 @@ def _load(code: bytes, symbol: str) -> int:
         module.triple = llvm.get_process_triple()
         machine = llvm.Target.from_triple(module.triple).create_target_machine(jit=True)
         _engine = llvm.create_mcjit_compiler(module, machine)
-    _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    _engine.finalize_object()
-    return _engine.get_function_address(symbol)
+    return _engine
+
+
+def _load(code: bytes, symbol: str) -> int:
+    """Puts object code into memory, for as long as the process lives."""
+    engine = _loader()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine.get_function_address(symbol)
