@@ -142,7 +142,8 @@ def test_leaves_refuse_in_place_writes_outside_of_no_grad():
     with tc.no_grad():
         x.mul_(2)
     assert x.tolist() == [2.0, 2.0]
-    assert x.is_leaf and x.requires_grad
+    assert x.is_leaf
+    assert x.requires_grad
 
 
 def test_overwritten_saved_value_is_refused():
@@ -231,7 +232,8 @@ def test_zeroing_keeps_the_history():
 def test_detach_shares_memory_and_refuses_resizing():
     x = tc.ones(3, requires_grad=True)
     d = x.detach()
-    assert not d.requires_grad and d.is_leaf
+    assert not d.requires_grad
+    assert d.is_leaf
     d[0] = 9.0
     assert x.tolist() == [9.0, 1.0, 1.0]
     with pytest.raises(RuntimeError, match="can't be resized"):
@@ -348,7 +350,8 @@ def test_grad_of_assigned_shape_is_checked():
 def test_grad_fn_names_and_leaves():
     x = tc.ones(2, requires_grad=True)
     y = x * 2
-    assert x.is_leaf and x.grad_fn is None
+    assert x.is_leaf
+    assert x.grad_fn is None
     assert not y.is_leaf
     assert repr(y.grad_fn) == "<MulBackward0>"
     with pytest.raises(RuntimeError, match="leaf"):

@@ -1,4 +1,4 @@
-"""Views share memory as PyTorch's do: which operations make them, and what writes through them show."""
+"""Views share memory as PyTorch's do: what makes them, and what writes through them show."""
 
 import numpy as np
 import pytest
@@ -132,7 +132,7 @@ def test_expand_uses_no_memory_and_refuses_writes():
     e = x.expand(1000, 3)
     assert e.stride() == (0, 1)
     assert e.data_ptr() == x.data_ptr()
-    with pytest.raises(RuntimeError, match="single memory location|cannot be written"):
+    with pytest.raises(RuntimeError, match=r"single memory location|cannot be written"):
         e.add_(1)
     x[0] = 7
     assert e[999].tolist() == [7, 1, 2]
@@ -160,7 +160,8 @@ def test_numpy_and_dlpack_share_memory():
     u = torch.from_dlpack(t)
     u[2] = 7
     v = tc.from_dlpack(torch.arange(3))
-    assert t[2].item() == 7 and v.tolist() == [0, 1, 2]
+    assert t[2].item() == 7
+    assert v.tolist() == [0, 1, 2]
     with pytest.raises(RuntimeError, match="requires grad"):
         tc.ones(2, requires_grad=True).numpy()
     with pytest.raises(BufferError, match="require gradient"):
@@ -186,7 +187,8 @@ def test_overlapping_copy_within_one_tensor():
 def test_shape_changing_in_place_keeps_memory():
     x = tc.arange(6).reshape(2, 3)
     y = x.t_()
-    assert y is x and x.shape == (3, 2)
+    assert y is x
+    assert x.shape == (3, 2)
     x.unsqueeze_(0)
     assert x.shape == (1, 3, 2)
     assert x.squeeze_().tolist() == [[0, 3], [1, 4], [2, 5]]
@@ -203,6 +205,7 @@ def test_view_as_another_dtype_shares_bits():
 def test_views_of_leaves_report_their_base_history():
     x = tc.ones(4, requires_grad=True)
     v = x[1:3]
-    assert not v.is_leaf and v.requires_grad
+    assert not v.is_leaf
+    assert v.requires_grad
     v.sum().backward()
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]

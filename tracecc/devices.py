@@ -10,7 +10,10 @@ class device:
 
     __slots__ = ("index", "type")
 
-    def __init__(self, type: str | device = "cpu", index: int | None = None):
+    type: str
+    index: int | None
+
+    def __init__(self, type: Any = "cpu", index: int | None = None):
         if isinstance(type, device):
             type, index = type.type, type.index
         kind, _, number = str(type).partition(":")

@@ -64,14 +64,9 @@ class _Format:
             if regular.size:
                 high, low = float(regular.max()), float(regular.min())
                 self.whole = bool((np.ceil(regular) == regular).all())
-                limit = 1e8 if self.whole else 1e3
-                self.scientific = high / low > 1e3 or high > 1e8
-                if not self.whole:
-                    self.scientific = self.scientific or low < 1e-4
-                elif high / low <= limit and high <= 1e8:
-                    self.scientific = False
+                small = not self.whole and low < 1e-4
+                self.scientific = high / low > 1e3 or high > 1e8 or small
             else:
-                self.whole = bool(np.isfinite(values).any()) or not values.size
                 self.whole = True
             if options.sci_mode is not None:
                 self.scientific = options.sci_mode

@@ -6,7 +6,8 @@ This file holds the data model: memory, views, versions, gradients. The operatio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,7 +76,25 @@ class Tensor:
     _grad_fn: TapeNode | None
     _hooks: list[Callable] | None
     _post_hooks: list[Callable] | None
+    _history: int
+    _output_index: int
+    _requires_grad: bool
+    _retains_grad: bool
+    _storage: Storage
     _type: TensorType
+    _weak: bool
+
+    if TYPE_CHECKING:  # attached by tracecc.methods
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        __add__: Any
+        __bool__: Any
+        __getitem__: Any
+        __mul__: Any
+        __neg__: Any
+        __sub__: Any
+        __truediv__: Any
 
     __array_priority__ = 1000
     __hash__ = object.__hash__
@@ -240,11 +259,16 @@ class Tensor:
     def __len__(self) -> int:
         if not self._type.shape:
             raise TypeError("len() of a 0-d tensor")
-        return int(self._type.shape[0])
+        n: Any = self._type.shape[0]
+        return int(n)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self.detach()._numpy()
-        return np.array(array, dtype=dtype, copy=copy)
+        if self._requires_grad:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. "
+                "Use tensor.detach().numpy() instead."
+            )
+        return np.array(self._numpy(), dtype=dtype, copy=copy)
 
 
 class Size(tuple):

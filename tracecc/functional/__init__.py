@@ -17,6 +17,7 @@ from tracecc.functional import (
     random,
     reductions,
     shape,
+    sorting,
     subscript,
 )
 
@@ -45,10 +46,10 @@ PUBLIC: dict[ModuleType, str] = {
         squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unsqueeze vsplit""",
     joining: """atleast_1d atleast_2d atleast_3d cat column_stack concat concatenate dstack flip
         fliplr flipud hstack roll rot90 row_stack stack tile vstack""",
-    indexing: """argsort argwhere bincount bucketize cartesian_prod diag diag_embed gather histc
-        index_add index_copy index_fill index_select isin kthvalue masked_scatter
-        masked_select median msort nanmedian nonzero repeat_interleave scatter scatter_add
-        scatter_reduce searchsorted sort take take_along_dim topk tril triu unique""",
+    indexing: """cartesian_prod diag diag_embed gather index_add index_copy index_fill index_select
+        scatter scatter_add scatter_reduce take take_along_dim tril triu""",
+    sorting: """argsort argwhere bincount bucketize histc isin kthvalue masked_scatter masked_select
+        median msort nanmedian nonzero repeat_interleave searchsorted sort topk unique""",
     subscript: "index_put",
     linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cholesky cross dot einsum ger
         inner kron matmul mm mv outer tensordot vdot""",

@@ -71,14 +71,14 @@ def _has_tensor(data: Any) -> bool:
 
 def _kind(data: Any) -> DType | None:
     """The dtype of nested Python data: float wins over int over bool; None if it is empty."""
-    if isinstance(data, (bool, np.bool_)):
+    if isinstance(data, np.generic):
+        return from_numpy_dtype(data.dtype)
+    if isinstance(data, bool):
         return bool_
     if isinstance(data, int):
         return i64
     if isinstance(data, float):
         return default_dtype()
-    if isinstance(data, np.generic):
-        return from_numpy_dtype(data.dtype)
     if isinstance(data, (list, tuple)):
         kinds = [k for k in map(_kind, data) if k is not None]
         return max(kinds, key=lambda k: k.rank) if kinds else None

@@ -360,7 +360,8 @@ def _labels(equation: str, xs: Sequence[Tensor]) -> tuple[list[list[str]], list[
             f"einsum(): {'more' if len(parts) < len(xs) else 'fewer'} operands were provided than "
             "specified in the equation"
         )
-    inputs, widest = [], 0
+    inputs: list[list[str]] = []
+    widest = 0
     for part, x in zip(parts, xs, strict=True):
         before, dots, after = part.partition("...")
         named = len(before) + len(after)

@@ -414,7 +414,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """``input`` where the condition holds, else ``other``; alone, the indices where it holds."""
     if input is None and other is None:
-        from tracecc.functional.indexing import nonzero
+        from tracecc.functional.sorting import nonzero
 
         return nonzero(condition, as_tuple=True)
     check_tensor("where", condition, "condition")

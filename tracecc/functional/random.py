@@ -127,7 +127,7 @@ def randperm(
     requires_grad: bool = False,
 ) -> Tensor:
     """A random permutation of 0 .. n-1: the order of random keys."""
-    from tracecc.functional.indexing import argsort
+    from tracecc.functional.sorting import argsort
 
     check_device(device)
     keys = _uniform((n,), f64, generator)
@@ -194,9 +194,9 @@ def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Gen = None
 ) -> Tensor:
     """Class indices drawn with the given weights, by the exponential race or the cumulative sum."""
-    from tracecc.functional.indexing import searchsorted, topk
     from tracecc.functional.pointwise import div, log, neg
     from tracecc.functional.reductions import cumsum, sum
+    from tracecc.functional.sorting import searchsorted, topk
 
     if input.dtype.kind != "float" or not 1 <= input.ndim <= 2:
         raise RuntimeError("multinomial expects 1-d or 2-d float weights")

@@ -113,9 +113,7 @@ def mean(
             f"or complex dtype. Got: {x.dtype.public}"
         )
     dims = wrap_dims(dim, x.ndim)
-    total = reduce(ops.reduce_sum, x, dims, keepdim)
-    n = _length(x, dims)
-    return total if n == 1 else emit(ops.div, total, splat(n, total._type.shape, total.dtype))
+    return reduce(ops.mean, x, dims, keepdim)
 
 
 def nanmean(
@@ -469,7 +467,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     from tracecc.functional.shape import narrow
 
     for _ in range(n):
-        length = input._type.shape[wrap_dim(dim, input.ndim)]
+        length: Any = input._type.shape[wrap_dim(dim, input.ndim)]
         input = sub(narrow(input, dim, 1, length - 1), narrow(input, dim, 0, length - 1))
     return input
 

@@ -366,9 +366,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         sizes = [size // n + (i < size % n) for i in range(n)]
         return split_with_sizes(input, sizes, axis)
     edges = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
-    return tuple(
-        slice_view(input, axis, a, max(a, b)) for a, b in pairwise(edges)
-    )
+    return tuple(slice_view(input, axis, a, max(a, b)) for a, b in pairwise(edges))
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:

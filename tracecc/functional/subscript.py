@@ -135,7 +135,7 @@ def _range(item: builtins.slice, size: Any) -> tuple[Any, Any, int, Any]:
         start, stop = parts[0] or 0, size if parts[1] is None else parts[1]
         start, stop = (size + p if isinstance(p, int) and p < 0 else p for p in (start, stop))
         return start, stop, step, (stop - start + step - 1) // step
-    start, stop, _ = builtins.slice(*parts, step).indices(size)
+    start, stop, _ = builtins.slice(parts[0], parts[1], step).indices(size)
     stop = max(start, stop)
     return start, stop, step, -(-(stop - start) // step)
 
@@ -254,7 +254,8 @@ def store(target: Tensor, value: Any) -> None:
     if isinstance(value, Tensor):
         value = _fit(value, shape)
     new = lift(value, target.dtype, shape)
-    if thread.grad_enabled and target._requires_grad and not new._requires_grad:
+    whole = target._base is None
+    if whole and thread.grad_enabled and target._requires_grad and not new._requires_grad:
         # The tensor still requires grad, though all of what it was is gone: nothing is selected.
         new = emit(ops.select, lift(False, bool_, shape), target, new)
     write(target, new)

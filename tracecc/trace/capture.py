@@ -218,8 +218,7 @@ def _differentiate(
 
 def _runs_backward(t: Tensor) -> bool:
     """Whether the history of ``t`` was not consumed by a backward pass inside the function."""
-    node = t.grad_fn
-    return node is None or getattr(node, "inputs", ()) is not None
+    return all(getattr(node, "inputs", ()) is not None for node in _nodes([t]))
 
 
 def leaves_behind(roots: list[Tensor]) -> list[Tensor]:

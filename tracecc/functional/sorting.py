@@ -1,0 +1,312 @@
+"""Sorting, searching, counting, and functions whose result's size depends on the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracecc.dispatch import apply, own
+from tracecc.functional.core import (
+    broadcast_shapes,
+    emit,
+    expanded,
+    lift,
+    promoted,
+    reshaped,
+    splat,
+    to_dtype,
+    wrap_dim,
+)
+from tracecc.functional.creation import full, tensor
+from tracecc.functional.indexing import _extreme, gather, index_select
+from tracecc.functional.pointwise import clone, where
+from tracecc.functional.reductions import ValuesIndices, picked
+from tracecc.functional.reductions import any as _any
+from tracecc.functional.reductions import sum as _sum
+from tracecc.functional.shape import narrow, ravel, reshape
+from tracecc.functional.subscript import nonzero_arrays
+from tracecc.tensor import Tensor, wrap
+from tracecc_ir import ops
+from tracecc_ir.types import bool_, f32, i32, i64
+
+# Data-dependent sizes: eager only.
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of nonzero elements: an n x ndim tensor, or one tensor per dimension."""
+    if as_tuple and input.ndim == 0:
+        input = reshape(input, 1)
+    if as_tuple:
+        return tuple(nonzero_arrays(input))
+    return wrap(np.argwhere(input.detach()._numpy()).astype(np.int64))
+
+
+argwhere = nonzero
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, as one dimension."""
+    if mask.dtype is not bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+
+    shape = broadcast_shapes(input._type.shape, mask._type.shape)
+    if not shape:
+        return masked_select(reshape(input, 1), reshape(mask, 1))
+    indices = nonzero_arrays(expanded(mask, shape))
+    return emit(ops.gather, expanded(input, shape), *indices, axes=tuple(range(len(shape))))
+
+
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy with the elements where the mask holds replaced by those of ``source`` in order."""
+
+    if mask.dtype is not bool_:
+        raise RuntimeError("masked_scatter_ only supports boolean masks")
+    shape = broadcast_shapes(input._type.shape, mask._type.shape)
+    m = ravel(expanded(mask, shape))
+    x = expanded(input, shape)
+    if x._type.size == 0:
+        return clone(x)
+    position = emit(ops.cumsum, to_dtype(m, i64), axis=0)
+    position = emit(ops.sub, position, splat(1, position._type.shape, i64))
+    last: Any = source._type.size
+    bounded = emit(ops.maximum, position, splat(0, position._type.shape, i64))
+    bounded = emit(ops.minimum, bounded, splat(max(last - 1, 0), position._type.shape, i64))
+    found = emit(ops.gather, ravel(source), bounded, axes=(0,))
+    return where(reshape(m, shape), reshape(found, shape), x)
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements (or slices along ``dim``) in order, where they went, and how many."""
+    values, inverse, counts = np.unique(
+        input.detach()._numpy(), return_inverse=True, return_counts=True, axis=dim
+    )
+    shape: Any = input._type.shape if dim is None else (-1,)
+    inverse = inverse.reshape(shape)
+    found = [wrap(np.ascontiguousarray(values))]
+    found += [wrap(inverse)] if return_inverse else []
+    found += [wrap(counts)] if return_counts else []
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Each element (or slice along ``dim``) repeated ``repeats`` times."""
+    if repeats is None:
+        count = input.detach()._numpy()
+        return wrap(np.repeat(np.arange(count.size), count))
+    x, axis = (ravel(input), 0) if dim is None else (input, wrap_dim(dim, input.ndim))
+    n: Any = x._type.shape[axis]
+    if isinstance(repeats, int) or (isinstance(repeats, Tensor) and repeats._type.size == 1):
+        times = repeats if isinstance(repeats, int) else int(repeats.item())
+        if times < 0:
+            raise RuntimeError("Repeats must be non-negative")
+        shape = x._type.shape
+        wide = expanded(
+            reshaped(x, (*shape[: axis + 1], 1, *shape[axis + 1 :])),
+            (*shape[: axis + 1], times, *shape[axis + 1 :]),
+        )
+        return own(reshaped(wide, (*shape[:axis], n * times, *shape[axis + 1 :])))
+    counts = np.asarray(repeats._numpy() if isinstance(repeats, Tensor) else repeats)
+    if counts.size != n:
+        raise RuntimeError("repeats must have the same size as input along dim")
+    return index_select(x, axis, wrap(np.repeat(np.arange(n), counts)))
+
+
+# Sorting and searching.
+
+
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> ValuesIndices:
+    """The elements in order along ``dim`` and where they were; always stable."""
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+
+    return ValuesIndices(*apply(ops.sort, (input,), {"axis": axis, "descending": descending}))
+
+
+def argsort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> Tensor:
+    """The positions that put the elements in order along ``dim``."""
+    return sort(input, dim, descending, stable).indices
+
+
+def msort(input: Tensor) -> Tensor:
+    """Sorted along dimension 0."""
+    return sort(input, 0).values
+
+
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesIndices:
+    """The ``k`` largest (or smallest) elements along ``dim`` and where they were."""
+    axis = wrap_dim(dim, input.ndim)
+    n: Any = input._type.shape[axis] if input.ndim else 1
+    if not 0 <= k <= n:
+        raise RuntimeError("selected index k out of range")
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    values, indices = sort(input, axis, descending=largest)
+    return ValuesIndices(_first(values, axis, k), _first(indices, axis, k))
+
+
+def _first(x: Tensor, axis: int, k: int) -> Tensor:
+    return clone(narrow(x, axis, 0, k)) if x._type.shape[axis] != k else x
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """The k-th smallest element along ``dim`` (k from 1) and where it was."""
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    if not 1 <= k <= input._type.shape[axis]:  # type: ignore[operator]
+        raise RuntimeError("kthvalue(): selected number k out of range for dimension")
+    indices = sort(input, axis).indices
+    return picked(input, own(_at(indices, axis, k - 1)), axis, keepdim)
+
+
+def _at(x: Tensor, axis: int, i: int) -> Tensor:
+    shape = x._type.shape
+    return reshaped(narrow(x, axis, i, 1), (*shape[:axis], *shape[axis + 1 :]))
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all, or along ``dim`` with its position; NaN if there is a NaN."""
+    return _median(input, dim, keepdim, ignore_nan=False)
+
+
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median without NaN."""
+    return _median(input, dim, keepdim, ignore_nan=True)
+
+
+def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
+    if dim is None:
+        if input._type.size == 0:
+            is_float = input.dtype.kind == "float"
+            lowest = float("nan") if is_float else _extreme(input.dtype, lowest=True)
+            return full((), lowest, dtype=input.dtype)
+        return _median(ravel(input), 0, False, ignore_nan).values
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return ValuesIndices(clone(input), own(splat(0, (), i64)))
+    n: Any = input._type.shape[axis]
+    if n == 0:
+        raise IndexError(f"median(): Expected reduction dim {dim} to have non-zero size.")
+    values, indices = sort(input, axis)
+    middle = _at(indices, axis, (n - 1) // 2)
+    if input.dtype.kind == "float":
+        nan = to_dtype(emit(ops.isnan, values), i64)
+        nans = emit(ops.reduce_sum, nan, axes=(axis,))
+        shape = nans._type.shape
+        if ignore_nan:
+            kept = emit(ops.sub, splat(n - 1, shape, i64), nans)
+            kept = emit(ops.maximum, kept, splat(0, shape, i64))
+            position = emit(ops.floor_div, kept, splat(2, shape, i64))
+        else:
+            some = emit(ops.gt, nans, splat(0, shape, i64))
+            first = emit(ops.sub, splat(n, shape, i64), nans)
+            position = emit(ops.select, some, first, splat((n - 1) // 2, shape, i64))
+        column = reshaped(position, (*shape[:axis], 1, *shape[axis:]))
+        middle = reshaped(emit(ops.gather_along, indices, column, axis=axis), shape)
+    return picked(input, own(middle), axis, keepdim)
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Where each number would go in a sorted sequence (the last dimension) to keep it sorted."""
+    if side is not None and side not in ("left", "right"):
+        raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("searchsorted(): side and right can't be set to opposites")
+
+    if sorter is not None:
+        sorted_sequence = gather(sorted_sequence, -1, sorter)
+    dtype = promoted(sorted_sequence, input)
+    value = lift(input, dtype, input._type.shape if isinstance(input, Tensor) else ())
+    sequence = to_dtype(sorted_sequence, dtype)
+    n: Any = sequence._type.shape[-1]
+    shape = value._type.shape
+    if sequence.ndim == 1:
+        table = expanded(sequence, (*shape, n))
+    else:
+        table = expanded(reshaped(sequence, (*sequence._type.shape[:-1], 1, n)), (*shape, n))
+    column = expanded(reshaped(value, (*shape, 1)), (*shape, n))
+    before = emit(ops.le if right else ops.lt, table, column)
+    if dtype.kind == "float":  # NaN sorts last: every number is before it, it is before none
+        below = emit(ops.bit_not, emit(ops.isnan, table))
+        beyond = emit(ops.isnan, column)
+        before = emit(ops.bit_or, before, emit(ops.bit_and, beyond, below))
+    found = _sum(before, len(shape))
+    return to_dtype(found, i32) if out_int32 else found
+
+
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
+    """The bucket of each number between sorted boundaries."""
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def isin(
+    elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
+    """Where elements are among the test elements."""
+
+    x = elements if isinstance(elements, Tensor) else tensor(elements)
+    y = test_elements if isinstance(test_elements, Tensor) else tensor(test_elements)
+    if y._type.size == 0:
+        return full(tuple(x._type.shape), invert, dtype=bool_)
+    dtype = promoted(x, y)
+    shape = (*x._type.shape, y._type.size)
+    column = expanded(reshaped(to_dtype(x, dtype), (*x._type.shape, 1)), shape)
+    found = emit(ops.eq, column, expanded(reshaped(to_dtype(y, dtype), shape[-1:]), shape))
+    result = _any(found, -1)
+    return emit(ops.bit_not, result) if invert else result
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs, or the sum of its weights."""
+    if input.dtype.kind != "int" or input.ndim != 1:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    array = input.detach()._numpy()
+    if minlength < 0 or (array.size and array.min() < 0):
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    n = max(int(array.max()) + 1 if array.size else 0, minlength)
+    if weights is None:
+        return wrap(np.bincount(array, minlength=n).astype(np.int64))
+    out = np.bincount(array, weights.detach()._numpy(), n)
+    return wrap(out.astype(np.float32) if weights.dtype is f32 else out)
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements fall into each of ``bins`` equal bins of [min, max] (or of the data)."""
+    if bins <= 0:
+        raise RuntimeError("bins must be > 0")
+    array = input.detach()._numpy()
+    low, high = float(min), float(max)
+    if low == high and array.size:
+        low, high = float(array.min()), float(array.max())
+    if low == high:
+        low, high = low - 1, high + 1
+    if low > high:
+        raise RuntimeError("max must be larger than min")
+    counts, _ = np.histogram(array, bins, (low, high))
+    return wrap(counts.astype(array.dtype))
