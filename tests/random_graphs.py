@@ -1,4 +1,4 @@
-"""Hypothesis strategies for random well-typed graphs, with state and updates, over several dtypes."""
+"""Hypothesis strategies for random well-typed graphs, with state and updates, in several dtypes."""
 
 from __future__ import annotations
 

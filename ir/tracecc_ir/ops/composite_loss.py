@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tracecc_ir.dims import Size
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Sample
 from tracecc_ir.ops.composite import along, composite, narrow, spread, widen
@@ -115,9 +116,15 @@ def _contract(x: Expr, y: Expr, a: int, b: int) -> Any:
     return dot_general(x, y, contract=((n + a,), (n + b,)), batch=(batch, batch))
 
 
+def _known(size: Size) -> int:
+    if not isinstance(size, int):
+        raise TypeRuleError(f"attention of symbolic feature size {size} needs a scale")
+    return size
+
+
 def _weights(q: Expr, k: Expr, causal: bool, scale: float | None) -> tuple[Any, float]:
     """The softmax of scaled scores, [.., T, S], in the wide dtype, and the scale."""
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(_known(q.shape[-1])) if scale is None else scale
     scores = _contract(widen(q), widen(k), 1, 1) * factor
     if causal:
         last = scores.ndim - 1

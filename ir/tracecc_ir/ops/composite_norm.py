@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tracecc_ir.dims import product
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Sample
 from tracecc_ir.ops.composite import (
@@ -242,12 +241,12 @@ def _layer_norm_vjp(
     _, inner = _split(x, axes)
     (g, g_mean, g_rstd), (_, mu, rstd) = gs, outs
     dx, dw, db = _normalise_vjp(g, x, weight, mu, rstd, inner, inner)
-    n = product(x.shape[x.ndim - axes :]) or 1
+    n = count(dx, inner)
     if not is_zero(g_mean):
-        dx = dx + spread(g_mean / n, dx, inner)
+        dx = dx + spread(divided(g_mean, n), dx, inner)
     if not is_zero(g_rstd):
         d = widen(x) - spread(mu, dx, inner)
-        dx = dx + d * spread(g_rstd * rstd * rstd * rstd * (-1.0 / n), dx, inner)
+        dx = dx + d * spread(divided(-g_rstd * rstd * rstd * rstd, n), dx, inner)
     return narrow(dx, x), dw, db
 
 
