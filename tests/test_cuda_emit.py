@@ -6,6 +6,18 @@ from functools import partial
 
 import numpy as np
 import pytest
+from cuda_ops import (
+    ELEMENTWISE,
+    TESTED,
+    TOLERANCE,
+    arity,
+    defined,
+    draw,
+    one_op,
+    operand_dtypes,
+    operands,
+    result_dtype,
+)
 from cuda_programs import (
     PROGRAMS,
     Random,
@@ -23,54 +35,12 @@ from tracecc.backends.cuda.emit import emit
 from tracecc.backends.cuda.kernel import flat
 from tracecc.backends.cuda.program import emit_program, execute, on_simulator
 from tracecc.backends.cuda.simulator import SimulationError, simulate
-from tracecc.backends.cuda.vocabulary import Scalar, load, store
 from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_body import lower_body
 from tracecc_ir.interpret import interpret
-from tracecc_ir.op import OPS
 from tracecc_ir.ops import cast
 from tracecc_ir.passes.fuse import fuse
-from tracecc_ir.types import DTYPES, TensorType, bf16, bool_, f16, f32, f64
-
-UNSUPPORTED = {"polygamma"}
-ELEMENTWISE = [
-    op
-    for op in OPS.values()
-    if op.kind == "elementwise" and op.name != "cast" and op.name not in UNSUPPORTED
-]
-TESTED = ("bool", "u8", "i32", "i64", "f16", "bf16", "f32", "f64")
-TOLERANCE = {"f16": 2e-3, "bf16": 2e-2, "f32": 4e-6, "f64": 1e-12}
-
-
-def draw(rng, dtype, size, domain=(-3.0, 3.0)):
-    if dtype is bool_:
-        return rng.integers(0, 2, size).astype(bool)
-    low, high = domain
-    if dtype.is_floating_point:
-        return rng.uniform(low, high, size).astype(dtype.numpy)
-    low = max(low, 0) if dtype.name == "u8" else low
-    return rng.integers(int(np.ceil(low)), int(high) + 1, size).astype(dtype.numpy)
-
-
-def operand_dtypes(op, dtype):
-    return [bool_, dtype, dtype] if op.name == "select" else [dtype] * arity(op)
-
-
-def arity(op):
-    return 1 + max(int(c) for c in "012" if f"{{{c}}}" in op.scalar)
-
-
-def one_op_kernel(name, dtype, types, attrs=None):
-    """A kernel that applies one op to every element of its operands."""
-    scalar = Scalar()
-    lines = ["i = uint32(cuda.threadIdx.x)"]
-    names = [f"x{k}" for k in range(len(types))]
-    for k, t in enumerate(types):
-        lines.append(f"x{k} = {load(f'p{k}', 'i', t)}")
-    lines += scalar.statements(name, "z", dtype, names, types, attrs)
-    lines += store("out", "i", "z", dtype, scalar.fresh)
-    head = f"def one({', '.join(f'p{k}' for k in range(len(types)))}, out):\n"
-    return head + "".join(f"    {line}\n" for line in lines)
+from tracecc_ir.types import DTYPES, TensorType, bf16, f16, f32, f64
 
 
 def bare_literals(source):
@@ -94,11 +64,12 @@ def bare_literals(source):
     return [n.value for n in floats if id(n) not in wrapped]
 
 
-def run_one(name, arrays, dtype, types, attrs=None):
-    source = one_op_kernel(name, dtype, types, attrs)
-    assert bare_literals(source) == []
-    out = np.empty(arrays[0].size, dtype.numpy)
-    simulate(source, "one", (1,), (out.size,), [*map(flat, arrays), flat(out)], (len(arrays),))
+def run_one(op, arrays, types, attrs=None):
+    result = result_dtype(op, types, attrs)
+    launch = one_op(op, types, arrays[0].size, attrs)
+    assert bare_literals(launch.kernel.source) == []
+    out = np.empty(arrays[0].size, result.numpy)
+    on_simulator(launch, [flat(a) for a in arrays], [flat(out)])
     return out
 
 
@@ -116,15 +87,12 @@ def same(got, expected, dtype):
 @pytest.mark.parametrize("op", ELEMENTWISE, ids=lambda op: op.name)
 def test_every_elementwise_op_equals_its_reference(op, name):
     dtype = DTYPES[name]
-    types = operand_dtypes(op, dtype)
-    if op.name != "select" and dtype not in op.dtypes:
+    if not defined(op, dtype):
         return
-    rng = np.random.default_rng(3)
-    domains = op.domain if isinstance(op.domain[0], tuple) else (op.domain,) * len(types)
-    arrays = [draw(rng, t, 16, d) for t, d in zip(types, domains, strict=True)]
-    expected = op.reference(*arrays)
-    result = op.result_types([TensorType(t, (16,)) for t in types], {})[0].dtype
-    same(run_one(op.name, arrays, result, types), expected.astype(result.numpy), result)
+    types = operand_dtypes(op, dtype)
+    arrays = operands(op, types)
+    result = result_dtype(op, types)
+    same(run_one(op, arrays, types), op.reference(*arrays).astype(result.numpy), result)
 
 
 SPECIAL = np.array([0.0, -0.0, 1.0, -2.5, np.inf, -np.inf, np.nan, 1e30, 1e-30, 7.0], np.float64)
@@ -140,8 +108,9 @@ def test_special_values_equal_the_reference(op, dtype):
     if arity(op) == 2:
         arrays = [np.repeat(arrays[0], n), np.tile(arrays[0], n)]
     expected = op.reference(*arrays)
-    result = op.result_types([TensorType(dtype, (n,))] * len(arrays), {})[0].dtype
-    got = run_one(op.name, arrays, result, [dtype] * len(arrays))
+    types = [dtype] * len(arrays)
+    result = result_dtype(op, types)
+    got = run_one(op, arrays, types)
     if op.name in ("remainder", "floor_div", "fmod", "pow"):
         both = np.isfinite(got) & np.isfinite(expected)
         np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
@@ -155,7 +124,7 @@ def test_every_cast_equals_numpys(source, to):
     a, b = DTYPES[source], DTYPES[to]
     x = draw(np.random.default_rng(1), a, 32, (0.0, 100.0) if to == "u8" else (-100.0, 100.0))
     expected = cast.reference(x, dtype=b)
-    np.testing.assert_array_equal(run_one("cast", [x], b, [a], {"dtype": b}), expected)
+    np.testing.assert_array_equal(run_one(cast, [x], [a], {"dtype": b}), expected)
 
 
 @pytest.mark.parametrize("dtype", [f16, bf16], ids=str)
@@ -165,7 +134,7 @@ def test_half_precision_rounds_to_nearest_even(dtype):
     x = x.astype(np.float32)
     with np.errstate(over="ignore"):
         expected = x.astype(dtype.numpy)
-    got = run_one("cast", [x], dtype, [f32])
+    got = run_one(cast, [x], [f32], {"dtype": dtype})
     np.testing.assert_array_equal(
         got.view(np.uint16)[~np.isnan(x)], expected.view(np.uint16)[~np.isnan(x)]
     )
@@ -244,9 +213,13 @@ def test_a_row_kernel_reads_each_operand_from_memory_once_a_pass():
     graph = graph_of(softmax, TensorType(f32, (4, 70)))
     (launch,) = compiled(graph)[1]
     x, y = arrays_for(graph)[0], np.empty((4, 70), np.float32)
-    numbers = [np.uint32(n) for n in launch.numbers]
     report = simulate(
-        launch.kernel.source, launch.kernel.name, (2,), (64,), [flat(x), flat(y), *numbers], (1,)
+        launch.kernel.source,
+        launch.kernel.name,
+        (2,),
+        (64,),
+        [flat(x), flat(y), *launch.values()],
+        (1,),
     )
     assert report.reads == [3 * x.size, 0]
     assert report.writes == [0, x.size]

@@ -6,15 +6,14 @@ Skipped where the CUDA toolchain (the `cuda` extra) is not installed.
 from dataclasses import replace
 
 import pytest
+from cuda_ops import ELEMENTWISE, defined, one_op, operand_dtypes
 from cuda_programs import PROGRAMS, graph_of, layer_norm, name_of, softmax
-from test_cuda_emit import ELEMENTWISE, one_op_kernel, operand_dtypes
 
 from tracecc.backends.cuda import compiler
-from tracecc.backends.cuda.compiler import CAPABILITIES, Cubin, Ptx, compile_ptx, link, lint
+from tracecc.backends.cuda.compiler import CAPABILITIES, Cubin, Ptx, build, compile_ptx, link, lint
 from tracecc.backends.cuda.emit import emit
-from tracecc.backends.cuda.kernel import CudaKernel, Parameter, storage
+from tracecc.backends.cuda.kernel import CudaKernel, Parameter
 from tracecc.backends.cuda.program import emit_program
-from tracecc.backends.cuda.vocabulary import demands
 from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_body import lower_body
 from tracecc_ir.passes.fuse import fuse
@@ -60,23 +59,13 @@ def test_each_worker_is_clean_for_each_capability(worker, capability):
     assert cubin.code[:4] == b"\x7fELF"
 
 
-def op_kernel(op, dtype):
-    types = operand_dtypes(op, dtype)
-    result = op.result_types([TensorType(t, (1,)) for t in types], {})[0].dtype
-    pointers = [Parameter(f"p{i}", storage(t), True) for i, t in enumerate(types)]
-    allows = demands(op.name, dtype) | demands(op.name, result)
-    out = Parameter("out", storage(result), True)
-    source = one_op_kernel(op.name, result, types)
-    return CudaKernel("one", source, (*pointers, out), 128, frozenset(allows))
-
-
 @toolchain
 @pytest.mark.parametrize("name", ["bool", "i32", "f32"])
 def test_every_elementwise_op_is_clean(name):
     dtype = DTYPES[name]
     for op in ELEMENTWISE:
-        if op.name == "select" or dtype in op.dtypes:
-            kernel = op_kernel(op, dtype)
+        if defined(op, dtype):
+            kernel = one_op(op, operand_dtypes(op, dtype), 128).kernel
             ptx, cubin = built(kernel, (7, 5))
             assert lint(ptx, cubin, kernel.allows, REGISTERS) == [], op.name
 
@@ -126,6 +115,17 @@ def test_lint_finds_what_a_careless_emitter_writes(statement, finding):
 def test_text_that_does_not_compile_says_so_with_the_text():
     with pytest.raises(compiler.ToolchainError, match=r"k does not compile(.|\n)*missing\(p0"):
         compile_ptx(handwritten("p1[i] = missing(p0[i])"), (9, 0))
+
+
+@toolchain
+def test_a_kernel_is_built_once_a_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRACECC_CACHE_DIR", str(tmp_path))
+    kernel = handwritten("p1[i] = p0[i] + float32(7)")
+    first = build(kernel, (8, 0))
+    monkeypatch.setattr(compiler, "compile_ptx", None)
+    assert build(kernel, (8, 0)) == first
+    with pytest.raises(TypeError):
+        build(kernel, (9, 0))
 
 
 @toolchain

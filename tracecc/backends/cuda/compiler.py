@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import linecache
 import re
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
+from tracecc import cache
 from tracecc.backends.cuda.device_math import CONSTANTS, TYPES
 from tracecc.backends.cuda.kernel import CudaKernel
 
@@ -74,7 +76,7 @@ def _mismatch(nvvm: tuple[int, int], linker: tuple[int, int]) -> str:
     )
 
 
-@cache
+@lru_cache
 def _frontend() -> Any:
     reason = missing()
     if reason:
@@ -160,6 +162,30 @@ def link(ptx: Ptx) -> Cubin:
     # Arrays that other modules could see are not in the assembler's report.
     shared = sum(int(n) for n in re.findall(r"\.shared .*\[(\d+)\];", ptx.text))
     return Cubin(code, ptx.entry, number(r"Used (\d+) registers"), stack, spills, shared)
+
+
+def build(kernel: CudaKernel, capability: tuple[int, int]) -> Cubin:
+    """A kernel's machine code, from the disk cache where it was built before."""
+    key = "\n".join(("cuda", str(capability), *_versions(), _signature(kernel), kernel.source))
+    stored = cache.get(key)
+    if stored is not None:
+        head, code = stored.split(b"\n", 1)
+        return Cubin(code, **json.loads(head))
+    made = link(compile_ptx(kernel, capability))
+    report = {f.name: getattr(made, f.name) for f in fields(Cubin) if f.name != "code"}
+    cache.put(key, json.dumps(report).encode() + b"\n" + made.code)
+    return made
+
+
+def _signature(kernel: CudaKernel) -> str:
+    return f"{kernel.name}({', '.join(map(str, kernel.parameters))}) of {kernel.block} threads"
+
+
+@lru_cache
+def _versions() -> tuple[str, ...]:
+    packages = ("numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return tuple(f"{p} {found.get(p)}" for p in packages)
 
 
 def lint(

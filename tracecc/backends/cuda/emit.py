@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from tracecc.backends.cuda.kernel import CudaKernel, Parameter, storage
 from tracecc.backends.cuda.reduce import WARP, Reduction
 from tracecc.backends.cuda.vocabulary import (
@@ -53,6 +55,11 @@ class CudaLaunch:
     numbers: tuple[float, ...]
     units: int
     units_per_block: int
+
+    def values(self) -> list[np.generic]:
+        """``numbers`` in the types of the kernel's last parameters."""
+        parameters = [p for p in self.kernel.parameters if not p.pointer]
+        return [np.dtype(p.type).type(n) for p, n in zip(parameters, self.numbers, strict=True)]
 
     def grid(self, most: int = MOST_BLOCKS) -> int:
         """How many blocks to start; blocks stride over what is left."""

@@ -57,19 +57,13 @@ def on_simulator(
     launch: CudaLaunch, reads: Sequence[np.ndarray], writes: Sequence[np.ndarray], blocks: int = 4
 ) -> None:
     """Runs a kernel in the lock-step simulator, of few blocks, so that they stride."""
-    numbers = [
-        np.dtype(p.type).type(n)
-        for p, n in zip(
-            launch.kernel.parameters[-len(launch.numbers) :], launch.numbers, strict=True
-        )
-    ]
     undefined = range(len(reads), len(reads) + len(writes))
     report = simulate(
         launch.kernel.source,
         launch.kernel.name,
         (launch.grid(blocks),),
         (launch.kernel.block,),
-        [*reads, *writes, *numbers],
+        [*reads, *writes, *launch.values()],
         undefined,
     )
     if any(report.unwritten):
