@@ -170,7 +170,7 @@ def ours(arrays):
 def compare(found, expected):
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape and a.dtype == b.dtype, (a.dtype, b.dtype)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 

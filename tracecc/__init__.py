@@ -10,6 +10,7 @@ from typing import Any
 
 from tracecc import autograd, methods
 from tracecc.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from tracecc.compile import compile
 from tracecc.devices import device
 from tracecc.functional import FUNCTIONS
 from tracecc.printing import set_printoptions
@@ -50,13 +51,12 @@ strided, contiguous_format, preserve_format = "strided", "contiguous_format", "p
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 
 _FROM = {
-    "compile": "tracecc.compile",
     "cond": "tracecc.control",
     "scan": "tracecc.control",
     "while_loop": "tracecc.control",
     "TraceError": "tracecc.trace.errors",
-    "get_num_threads": "tracecc.backends.cpu.threads",
-    "set_num_threads": "tracecc.backends.cpu.threads",
+    "get_num_threads": "tracecc.backends.cpu.driver",
+    "set_num_threads": "tracecc.backends.cpu.driver",
 }
 _MODULES = (
     "backends",
@@ -152,6 +152,7 @@ __all__ = [
     "bfloat16",
     "bool",
     "can_cast",
+    "compile",
     "default_generator",
     "device",
     "dtype",
