@@ -1,4 +1,4 @@
-"""What tests/gpu/run.py does on a GPU: numerics of every kernel, and the bandwidth of fused ones."""
+"""What tests/gpu/run.py does on a GPU: numerics of every kernel, bandwidth of fused ones."""
 
 from __future__ import annotations
 
