@@ -13,8 +13,9 @@ from tracecc_ir.op import Op, Sample
 from tracecc_ir.ops import OPS
 from tracecc_ir.passes.decompose import decompose
 from tracecc_ir.passes.grad import gradient
+from tracecc_ir.passes.pipeline import run
 from tracecc_ir.text import parse
-from tracecc_ir.types import f64, type_of_array
+from tracecc_ir.types import TensorType, f64, type_of_array
 
 COMPOSITES = [op for op in OPS.values() if op.kind == "composite" and op.differentiable]
 SCAN = """
@@ -99,3 +100,16 @@ def test_scan_cond_and_call_to_second_order(taken: bool, reverse: bool) -> None:
     rng = np.random.default_rng(5)
     arrays = [rng.standard_normal(s) for s in ((3,), (3,), (4, 3))]
     check(parse(text), [np.array(taken), *arrays, np.array(0)], 2, 1e-5)
+
+
+def test_the_gradient_of_a_scan_runs_forward_once_and_back_once() -> None:
+    graph = dict(run(gradient(parse(SCAN), [1, 2, 3]), until="simplified"))["simplified"]
+    assert [n.op.name for n in graph.nodes].count("scan") == 2
+
+
+def test_the_gradient_of_batch_norm_needs_two_sums() -> None:
+    b = Builder("norm")
+    values = [b.input(TensorType(f64, s)) for s in ((4, 3, 2), (3,), (3,))]
+    b.graph.outputs = list(b.emit(OPS["batch_norm"], values, {})[:1])
+    graph = dict(run(gradient(b.graph, [0, 1, 2]), until="simplified"))["simplified"]
+    assert [n.op.name for n in graph.nodes].count("reduce_sum") == 2

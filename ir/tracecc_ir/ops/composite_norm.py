@@ -197,14 +197,15 @@ def _normalise_vjp(
     w, gw = widen(x), widen(g)
     hat = (w - spread(mu, w, axes)) * spread(rstd, w, axes)
     scaled = gw * along(widen(weight), gw, features)
-    first, second = averaged(scaled, axes), averaged(scaled * hat, axes)
-    dx = scaled - spread(first, w, axes) - hat * spread(second, w, axes)
     outer = rest(x, features)
-    return (
-        dx * spread(rstd, w, axes),
-        narrow(reduce_sum(gw * hat, axes=outer), weight),
-        narrow(reduce_sum(gw, axes=outer), weight),
-    )
+    dw, db = reduce_sum(gw * hat, axes=outer), reduce_sum(gw, axes=outer)
+    if outer == axes:  # the same sums serve dx
+        n = count(gw, axes)
+        first, second = divided(widen(weight) * db, n), divided(widen(weight) * dw, n)
+    else:
+        first, second = averaged(scaled, axes), averaged(scaled * hat, axes)
+    dx = scaled - spread(first, w, axes) - hat * spread(second, w, axes)
+    return dx * spread(rstd, w, axes), narrow(dw, weight), narrow(db, weight)
 
 
 def _layer_norm_type(

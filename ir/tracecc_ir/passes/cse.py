@@ -11,7 +11,8 @@ from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 def cse(graph: Graph) -> Graph:
     """Computes equal nodes once: same op, same operands, same attributes.
 
-    Every op is a pure function (random bits included: they are counter-based).
+    Every op is a pure function (random bits included: they are counter-based). A scan whose body
+    also returns what an earlier, otherwise equal scan returns takes that one's place.
 
     Before::
 
@@ -31,8 +32,11 @@ def cse(graph: Graph) -> Graph:
         }
     """
     known: dict[Any, Sequence[Value]] = {}
+    wider = _wider_scans(graph)
 
     def visit(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+        if node in wider:
+            return (visit(b, wider[node], inputs) or ())[: len(node.outputs)]
         key = (node.op, tuple(inputs), tuple(map(frozen, node.attrs.values())))
         found = known.get(key)
         if found is None:
@@ -43,6 +47,24 @@ def cse(graph: Graph) -> Graph:
         return found
 
     return rebuild(graph, visit)
+
+
+def _wider_scans(graph: Graph) -> dict[Node, Node]:
+    """For scans that compute a part of what another scan over the same operands does, the other."""
+    groups: dict[Any, list[Node]] = {}
+    for node in graph.nodes:
+        if node.op.name == "scan":
+            rest = [(k, frozen(a)) for k, a in node.attrs.items() if k != "body"]
+            groups.setdefault((node.inputs, *rest), []).append(node)
+    found: dict[Node, Node] = {}
+    for first, *others in groups.values():
+        count = len(first.outputs)
+        for other in others:
+            whole = other.attrs["body"]
+            start = Graph(whole.name, whole.inputs, [], whole.nodes, whole.outputs[:count])
+            if len(other.outputs) > count and frozen(start) == frozen(first.attrs["body"]):
+                found[first] = other
+    return found
 
 
 def frozen(attr: Any) -> Any:
