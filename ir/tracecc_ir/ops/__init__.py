@@ -11,6 +11,7 @@ from tracecc_ir.ops.composite_activation import (
     silu,
     softplus,
 )
+from tracecc_ir.ops.composite_cell import lstm_cell
 from tracecc_ir.ops.composite_loss import attention, cross_entropy
 from tracecc_ir.ops.composite_norm import (
     batch_norm,
@@ -192,6 +193,7 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "logsumexp",
+    "lstm_cell",
     "lt",
     "maximum",
     "mean",
