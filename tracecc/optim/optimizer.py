@@ -15,7 +15,7 @@ from typing import Any
 import tracecc as tc
 from tracecc.nn.modules.hooks import RemovableHandle, register
 from tracecc.state import enable_grad, epoch, no_grad, thread
-from tracecc.tensor import Tensor
+from tracecc.tensor import Tensor, handle
 from tracecc.trace import name_state, nonzero, scalar, suspended
 
 State = dict[str, Any]
@@ -42,12 +42,16 @@ class Hyper:
         self._suffix = f".{index}" if index else ""
 
     def __call__(self, key: str, item: int | None = None) -> Any:
-        """The value: a Python number, or under a trace a 0-d tensor that follows it."""
+        """The value: a Python number, or under a trace a 0-d float64 tensor that follows it.
+
+        That tensor is not weak, so that ``1 - beta`` is as exact as Python's.
+        """
         value = self.group[key] if item is None else self.group[key][item]
         if isinstance(value, Tensor):
             return value
         label = f"{self._name}.{key}" + ("" if item is None else f".{item}") + self._suffix
-        return scalar(self.group, key if item is None else (key, item), label)
+        found = scalar(self.group, key if item is None else (key, item), label)
+        return handle(found) if isinstance(found, Tensor) else found
 
     def nonzero(self, key: str) -> bool:
         """Whether it is not 0; under a trace only this is guarded."""
