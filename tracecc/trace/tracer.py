@@ -103,7 +103,7 @@ class Tracer:
                 f"{user_location()}: a tensor made inside another trace that has ended is used here; "
                 "return it from the compiled function instead of storing it elsewhere"
             )
-        self.guards.tensor(t)
+        self.guards.tensor(t._base if t._base is not None else t)
         owner = self._grad_owner.get(storage)
         source = Source("storage", storage) if owner is None else Source("grad", owner)
         label = self.labels.get(storage) or ("grad" if owner is not None else "")
