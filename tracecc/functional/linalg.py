@@ -21,8 +21,10 @@ from tracecc.functional.core import (
 from tracecc.functional.pointwise import add, clone, mul, sub
 from tracecc.functional.reductions import sum as _sum
 from tracecc.functional.reductions import vector_norm
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
+from tracecc_ir.errors import NotDifferentiable
 from tracecc_ir.types import bool_
 
 Ints = tuple[int, ...]
@@ -316,6 +318,8 @@ def nuclear_norm(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tens
 
     from tracecc.tensor import wrap
 
+    if input._requires_grad and thread.grad_enabled:
+        raise NotDifferentiable("the nuclear norm has no derivative rule; detach() its input")
     axes = (-2, -1) if dim is None else tuple(dim)  # type: ignore[arg-type]
     array = np.linalg.norm(input._numpy(), "nuc", axes, keepdim)
     return wrap(np.asarray(array, input.dtype.numpy))

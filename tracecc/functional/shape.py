@@ -16,6 +16,8 @@ from tracecc.functional.core import (
     permuted,
     reshaped,
     sizes_from,
+    splat,
+    to_dtype,
     variadic,
     wrap_dim,
 )
@@ -261,6 +263,8 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     axis = wrap_dim(dim, input.ndim)
     size: Any = input._type.shape[axis]
+    if isinstance(start, Tensor) and start._array is None:
+        return _dynamic_narrow(input, axis, start, length)
     start = int(start)
     if not -size <= start <= size:
         raise IndexError(
@@ -274,6 +278,16 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
             else "narrow(): length must be non-negative."
         )
     return slice_view(input, axis, start, start + length)
+
+
+def _dynamic_narrow(input: Tensor, axis: int, start: Tensor, length: int) -> Tensor:
+    """`narrow` from a start that is known only when the graph runs: a copy."""
+    at = to_dtype(reshaped(start, ()), i64)
+    zero = splat(0, (), i64)
+    starts = [at if i == axis else zero for i in range(input.ndim)]
+    shape = input._type.shape
+    sizes = (*shape[:axis], length, *shape[axis + 1 :])
+    return emit(ops.dynamic_slice, input, *starts, sizes=sizes)
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:

@@ -23,7 +23,6 @@ from tracecc.functional.indexing import _extreme, gather, index_select
 from tracecc.functional.pointwise import clone, where
 from tracecc.functional.reductions import ValuesIndices, picked
 from tracecc.functional.reductions import any as _any
-from tracecc.functional.reductions import sum as _sum
 from tracecc.functional.shape import narrow, ravel, reshape
 from tracecc.functional.subscript import nonzero_arrays
 from tracecc.tensor import Tensor, wrap
@@ -242,20 +241,36 @@ def searchsorted(
     dtype = promoted(sorted_sequence, input)
     value = lift(input, dtype, input._type.shape if isinstance(input, Tensor) else ())
     sequence = to_dtype(sorted_sequence, dtype)
+    found = _bisect(sequence, value, right or side == "right")
+    return to_dtype(found, i32) if out_int32 else found
+
+
+def _bisect(sequence: Tensor, value: Tensor, right: bool) -> Tensor:
+    """How many elements of each sorted row come before each value; NaN comes last."""
     n: Any = sequence._type.shape[-1]
     shape = value._type.shape
+    rows = sequence
     if sequence.ndim == 1:
-        table = expanded(sequence, (*shape, n))
+        flat, rows = reshaped(value, (1, value._type.size)), reshaped(sequence, (1, n))
     else:
-        table = expanded(reshaped(sequence, (*sequence._type.shape[:-1], 1, n)), (*shape, n))
-    column = expanded(reshaped(value, (*shape, 1)), (*shape, n))
-    before = emit(ops.le if right else ops.lt, table, column)
-    if dtype.kind == "float":  # NaN sorts last: every number is before it, it is before none
-        below = emit(ops.bit_not, emit(ops.isnan, table))
-        beyond = emit(ops.isnan, column)
-        before = emit(ops.bit_or, before, emit(ops.bit_and, beyond, below))
-    found = _sum(before, len(shape))
-    return to_dtype(found, i32) if out_int32 else found
+        flat = value
+    low = splat(0, flat._type.shape, i64)
+    high = splat(n, flat._type.shape, i64)
+    one, last = splat(1, flat._type.shape, i64), splat(max(n - 1, 0), flat._type.shape, i64)
+    for _ in range(int(n).bit_length()):
+        middle = emit(ops.shift_right, emit(ops.add, low, high), one)
+        probe = emit(ops.gather_along, rows, emit(ops.minimum, middle, last), axis=rows.ndim - 1)
+        before = emit(ops.le if right else ops.lt, probe, flat)
+        if flat.dtype.kind == "float":
+            proper = emit(ops.bit_not, emit(ops.isnan, probe))
+            above = emit(ops.isnan, flat)
+            before = emit(ops.bit_or, before, above if right else emit(ops.bit_and, above, proper))
+        open_ = emit(ops.lt, low, high)
+        before = emit(ops.bit_and, before, open_)
+        after = emit(ops.bit_and, open_, emit(ops.bit_not, before))
+        low = emit(ops.select, before, emit(ops.add, middle, one), low)
+        high = emit(ops.select, after, middle, high)
+    return own(reshaped(low, shape))
 
 
 def bucketize(
