@@ -1,0 +1,313 @@
+"""Matrix products: packing, cache blocking and the plan of dot_general over the register tile.
+
+A is packed once into panels [K, MR]. A work unit owns a block of C: it packs its panels of B, KC
+rows at a time, into its scratch, through a packing function called by address (convolutions bring
+their own). Units never share sums, so any split over threads gives the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tracecc.backends.cpu import toolchain
+from tracecc.backends.cpu.microkernel import Tile, compile_tile, tile
+from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc_ir.graph import Node
+
+KC = 256
+NB = 128
+MAX_ROWS = 504
+KINDS = {"f32": "f32", "f64": "f64", "f16": "f32", "bf16": "f32"}
+
+# Units are panels of MR rows of one product z. k = (k / inner, k % inner) has two strides, and so
+# has z: operands with split dimensions need no copy.
+_PACK_A = """
+def pack_a(args, begin, end, scratch):
+    x = {storage}_ptr(args, 0)
+    o = {kind}_ptr(args, 1)
+    m = i64_arg(args, 2)
+    k = i64_arg(args, 3)
+    rs = i64_arg(args, 4)
+    inner = i64_arg(args, 5)
+    ks = i64_arg(args, 6)
+    ki = i64_arg(args, 7)
+    z_inner = i64_arg(args, 8)
+    zs = i64_arg(args, 9)
+    zi = i64_arg(args, 10)
+    panels = (m + {mr} - 1) // {mr}
+    for u in range(begin, end):
+        z = u // panels
+        i0 = (u % panels) * {mr}
+        base = (z // z_inner) * zs + (z % z_inner) * zi + i0 * rs
+        rows = minimum(m - i0, {mr})
+        to = u * k * {mr}
+        for outer in range(k // inner):
+            at = base + outer * ks
+            if ki == 1:
+                for i in range(rows):
+                    for j in range(inner):
+                        o[to + j * {mr} + i] = {load}(x[at + i * rs + j])
+            else:
+                for j in range(inner):
+                    for i in range(rows):
+                        o[to + j * {mr} + i] = {load}(x[at + i * rs + j * ki])
+            for j in range(inner):
+                for i in range(rows, {mr}):
+                    o[to + j * {mr} + i] = {kind}(0)
+            to += inner * {mr}
+"""
+
+# A packing function is called by address; `block` is the address of k0, kc, j0, nc.
+_PACK_B = """
+def pack_b(args, z, block, to):
+    k0 = i64_arg(block, 0)
+    kc = i64_arg(block, 1)
+    j0 = i64_arg(block, 2)
+    nc = i64_arg(block, 3)
+    x = {storage}_ptr(args, 0)
+    o = {kind}_at(to)
+    ks = i64_arg(args, 1)
+    cs = i64_arg(args, 2)
+    z_inner = i64_arg(args, 3)
+    zs = i64_arg(args, 4)
+    zi = i64_arg(args, 5)
+    base = (z // z_inner) * zs + (z % z_inner) * zi + k0 * ks + j0 * cs
+    for p in range(0, nc, {nr}):
+        d = p * kc
+        cols = minimum(nc - p, {nr})
+        at = base + p * cs
+        if cols == {nr} and cs == 1:
+            for k in range(kc):
+                for j in range({nr}):
+                    o[d + k * {nr} + j] = {load}(x[at + k * ks + j])
+        elif ks == 1:
+            for j in range(cols):
+                for k in range(kc):
+                    o[d + k * {nr} + j] = {load}(x[at + j * cs + k])
+        else:
+            for k in range(kc):
+                for j in range(cols):
+                    o[d + k * {nr} + j] = {load}(x[at + k * ks + j * cs])
+        for k in range(kc):
+            for j in range(cols, {nr}):
+                o[d + k * {nr} + j] = {kind}(0)
+"""
+
+_COMPUTE = """
+def gemm(args, begin, end, scratch):
+    a = i64_arg(args, 0)
+    pack = i64_arg(args, 1)
+    pack_args = i64_arg(args, 2)
+    c = i64_arg(args, 3)
+    c_ptr = {storage}_ptr(args, 3)
+    epilogue = i64_arg(args, 4)
+    epilogue_args = i64_arg(args, 5)
+    micro = i64_arg(args, 6)
+    m = i64_arg(args, 7)
+    n = i64_arg(args, 8)
+    k = i64_arg(args, 9)
+    mb = i64_arg(args, 10)
+    row_blocks = i64_arg(args, 11)
+    col_blocks = i64_arg(args, 12)
+    a_count = i64_arg(args, 13)
+    panels = (m + {mr} - 1) // {mr}
+    block = i64_at(scratch)
+    packed = scratch + 64
+    sums = packed + {kc} * {nb} * {size}
+    t = {kind}_at(sums)
+    direct = epilogue == 0 and {direct}
+    for u in range(begin, end):
+        z = u // (row_blocks * col_blocks)
+        i0 = u // col_blocks % row_blocks * mb
+        j0 = u % col_blocks * {nb}
+        rows = minimum(mb, m - i0)
+        cols = minimum({nb}, n - j0)
+        a_at = a + ((z % a_count) * panels + i0 // {mr}) * k * {mr} * {size}
+        c_at = (z * m + i0) * n + j0
+        for k0 in range(0, maximum(k, 1), {kc}):
+            kc = minimum({kc}, k - k0)
+            block[0] = k0
+            block[1] = kc
+            block[2] = j0
+            block[3] = cols
+            call_kernel(pack, pack_args, z, scratch, packed)
+            for i in range(0, rows, {mr}):
+                left = a_at + (i * k + k0 * {mr}) * {size}
+                for j in range(0, cols, {nr}):
+                    right = packed + j * kc * {size}
+                    if direct and i + {mr} <= rows and j + {nr} <= cols:
+                        call_epilogue(
+                            micro, kc, left, right, c + (c_at + i * n + j) * {size}, n, k0, 0
+                        )
+                    else:
+                        call_epilogue(
+                            micro, kc, left, right, sums + (i * {nb} + j) * {size}, {nb}, k0, 0
+                        )
+        if epilogue != 0:
+            call_epilogue(epilogue, epilogue_args, sums, {nb}, z * m + i0, rows, j0, cols)
+        else:
+            full_rows = rows // {mr} * {mr}
+            full_cols = cols // {nr} * {nr}
+            for i in range(rows):
+                first = full_cols if direct and i < full_rows else 0
+                for j in range(first, cols):
+                    c_ptr[c_at + i * n + j] = {store}(t[i * {nb} + j])
+"""
+
+
+def load_name(dtype: str) -> str:
+    """The conversion from storage to the accumulator's type."""
+    return f"f32_from_{dtype}" if dtype in ("f16", "bf16") else dtype
+
+
+def names(dtype: str, shape: Tile) -> dict[str, object]:
+    """What the templates are filled with."""
+    half = dtype in ("f16", "bf16")
+    return {
+        "storage": dtype,
+        "kind": shape.kind,
+        "load": load_name(dtype),
+        "store": f"{dtype}_from_f32" if half else dtype,
+        "direct": not half,
+        "mr": shape.mr,
+        "nr": shape.nr,
+        "size": shape.itemsize,
+        "kc": KC,
+        "nb": NB,
+    }
+
+
+def pack_a_stage(
+    dtype: str,
+    source: Ref,
+    temp: int,
+    count: int,
+    m: int,
+    k: int,
+    row_stride: int,
+    k_strides: tuple[int, int, int],
+    z_strides: tuple[int, int, int],
+) -> Stage:
+    """Packs `count` left operands [m, k] into temporary `temp`.
+
+    Args:
+        k_strides: (inner extent, stride of k // inner, stride of k % inner).
+        z_strides: the same of the product's number.
+    """
+    shape = tile(KINDS[dtype])
+    kernel = toolchain.compile_kernel(
+        _PACK_A.format(**names(dtype, shape)), "pack_a", independent=True
+    )
+    panels = -(-m // shape.mr)
+    inner, outer_stride, inner_stride = k_strides
+    args: list[Ref | int] = [source, Ref("temp", temp), m, k, row_stride]
+    args += [max(inner, 1), outer_stride, inner_stride, *z_strides]
+    grain = max(1, (1 << 14) // max(1, k * shape.mr))
+    return Stage(kernel, args, count * panels, grain, bytes=2 * count * m * k * shape.itemsize)
+
+
+def packed_bytes(dtype: str, count: int, m: int, k: int) -> int:
+    """The size of the packed left operands."""
+    shape = tile(KINDS[dtype])
+    return max(64, count * -(-m // shape.mr) * shape.mr * k * shape.itemsize)
+
+
+def compute_stage(
+    dtype: str, packer: int, address: int, products: int, a_count: int, m: int, n: int, k: int
+) -> Stage:
+    """The product of packed A (temporary 0) with B from a packing function.
+
+    Args:
+        packer: the number of the stage that carries the packing function's arguments.
+        address: of the packing function.
+        products: how many; product z uses left operand z % a_count.
+    """
+    shape = tile(KINDS[dtype])
+    kernel = toolchain.compile_kernel(_COMPUTE.format(**names(dtype, shape)), "gemm")
+    col_blocks = -(-n // NB)
+    blocks = -(-m // MAX_ROWS)
+    # Enough units for several threads, fixed by the shape alone.
+    if products * col_blocks * blocks < 8 and m * n * k > 1 << 20:
+        blocks = max(blocks, min(-(-m // (2 * shape.mr)), -(-8 // max(1, products * col_blocks))))
+    mb = -(-max(m, 1) // max(blocks, 1) // shape.mr) * shape.mr
+    mb = max(mb, shape.mr)
+    while mb * max(blocks, 1) < m:
+        mb += shape.mr
+    blocks = -(-m // mb)
+    args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
+    args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address]
+    args += [m, n, k, mb, blocks, col_blocks, max(a_count, 1)]
+    units = products * blocks * col_blocks
+    work = 2 * min(m, mb) * min(n, NB) * k
+    return Stage(
+        kernel,
+        args,
+        units,
+        max(1, (1 << 20) // max(1, work)),
+        scratch=64 + (KC * NB + mb * NB) * shape.itemsize,
+        flops=2 * products * m * n * k,
+        bytes=products * (m * k + k * n + m * n) * shape.itemsize,
+    )
+
+
+def compile_packer(source: str, entry: str, dtype: str) -> toolchain.Kernel:
+    """A packing function `(args, z, address of k0, kc, j0 and nc, destination)`."""
+    text = source.format(**names(dtype, tile(KINDS[dtype])))
+    return toolchain.compile_kernel(text, entry, independent=True)
+
+
+def _merged(
+    shape: Sequence[int], strides: Sequence[int], dims: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Dims in order as few (extent, stride) pairs as their strides allow."""
+    pairs: list[tuple[int, int]] = []
+    for d in dims:
+        if shape[d] == 1:
+            continue
+        if pairs and pairs[-1][1] == shape[d] * strides[d]:
+            pairs[-1] = (pairs[-1][0] * shape[d], strides[d])
+        else:
+            pairs.append((shape[d], strides[d]))
+    return pairs or [(1, 0)]
+
+
+def _row_major(shape: Sequence[int]) -> list[int]:
+    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+
+
+def _two(pairs: list[tuple[int, int]]) -> tuple[int, int, int]:
+    """(inner extent, outer stride, inner stride) of at most two pairs."""
+    if len(pairs) == 1:
+        return max(pairs[0][0], 1), 0, pairs[0][1]
+    return max(pairs[1][0], 1), pairs[0][1], pairs[1][1]
+
+
+def plan_dot(node: Node) -> Plan | None:
+    """The plan of a dot_general over contiguous operands, or None if no strides describe it."""
+    x, y = (v.type for v in node.inputs)
+    dtype = x.dtype.name
+    if dtype not in KINDS:
+        return None
+    (cx, cy), (bx, by) = node.attrs["contract"], node.attrs["batch"]
+    xs, ys = [int(d) for d in x.shape], [int(d) for d in y.shape]
+    free_x = [d for d in range(len(xs)) if d not in cx and d not in bx]
+    free_y = [d for d in range(len(ys)) if d not in cy and d not in by]
+    xt, yt = _row_major(xs), _row_major(ys)
+    m_dims, n_dims = _merged(xs, xt, free_x), _merged(ys, yt, free_y)
+    k_dims, kb_dims = _merged(xs, xt, cx), _merged(ys, yt, cy)
+    z_dims, zb_dims = _merged(xs, xt, bx), _merged(ys, yt, by)
+    if len(m_dims) > 1 or len(n_dims) > 1 or len(kb_dims) > 1:
+        return None
+    if max(len(k_dims), len(z_dims), len(zb_dims)) > 2:
+        return None
+    m, n = math.prod(xs[d] for d in free_x), math.prod(ys[d] for d in free_y)
+    k, products = math.prod(xs[d] for d in cx), math.prod(xs[d] for d in bx)
+    pack_a = pack_a_stage(
+        dtype, Ref("input", 0), 0, products, m, k, m_dims[0][1], _two(k_dims), _two(z_dims)
+    )
+    packer = compile_packer(_PACK_B, "pack_b", dtype)
+    b_args: list[Ref | int] = [Ref("input", 1), kb_dims[0][1], n_dims[0][1], *_two(zb_dims)]
+    compute = compute_stage(dtype, 1, packer.address, products, products, m, n, k)
+    stages = [pack_a, Stage(packer, b_args, 0), compute]
+    return Plan(stages, [packed_bytes(dtype, products, m, k)], True, products * m, n)

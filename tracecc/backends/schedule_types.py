@@ -1,0 +1,67 @@
+"""What a library planner hands to the scheduler: stages whose arguments are symbolic buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tracecc.backends.cpu.toolchain import Kernel
+
+Where = Literal["input", "output", "temp", "args", "epilogue", "epilogue_args"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An address the scheduler fills in.
+
+    Attributes:
+        where: input, output or temp (scratch buffer) `index`; args is the argument block of stage
+            `index` of the same plan (a callee's parameters); epilogue and epilogue_args are the
+            address and argument block of a fused epilogue, both 0 without one.
+        index: which one.
+        offset: bytes to add.
+    """
+
+    where: Where
+    index: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the launch table.
+
+    Attributes:
+        kernel: machine code; a stage with extent 0 is not launched, its arguments serve a callee.
+        args: the 64-bit slots: references, integers or raw bits.
+        extent: work units.
+        grain: units per task.
+        scratch: bytes of the worker's private memory.
+        flops, bytes: for reports.
+    """
+
+    kernel: Kernel
+    args: list[Ref | int]
+    extent: int
+    grain: int = 1
+    scratch: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in order, and the bytes of each temporary they share.
+
+    Attributes:
+        stages: in order; each one ends before the next begins.
+        temporaries: sizes in bytes of the buffers `Ref("temp", i)` names.
+        epilogue: whether the last stage takes a fused epilogue.
+        rows, cols: the 2-D shape of the output as an epilogue sees it.
+    """
+
+    stages: list[Stage]
+    temporaries: list[int] = field(default_factory=list)
+    epilogue: bool = False
+    rows: int = 0
+    cols: int = 0
