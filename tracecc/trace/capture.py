@@ -77,7 +77,7 @@ def capture(
         direct: arguments that share memory with a captured tensor that the function writes; they
             are captured themselves instead of becoming graph inputs.
     """
-    tracer = Tracer(getattr(function, "__name__", type(function).__name__))
+    tracer = Tracer(getattr(function, "__name__", type(function).__name__).strip("<>"))
     tracer.guards.function(function)
     proxies, arguments = _proxies(tracer, leaves, names, direct)
     with tracer.active():

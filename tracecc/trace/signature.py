@@ -18,14 +18,24 @@ SCALAR = TensorType(f64, ())
 def signature(leaves: list[Any], structure: Any) -> Hashable:
     """A key of the call: the arguments' structure, types and aliasing, and the thread's modes."""
     first: dict[int, int] = {}
-    parts = [describe(leaf, first.setdefault(id(leaf), i)) for i, leaf in enumerate(leaves)]
+    parts = [
+        describe(leaf, first.setdefault(id(leaf), i), first.setdefault(_memory(leaf), i))
+        for i, leaf in enumerate(leaves)
+    ]
     return (structure, tuple(parts), thread.grad_enabled, thread.inference)
 
 
-def describe(leaf: Any, first: int) -> Hashable:
-    """What matters of one argument; ``first`` is the index of its first occurrence."""
+def _memory(leaf: Any) -> int:
+    return id(leaf._storage) if isinstance(leaf, Tensor) else id(leaf)
+
+
+def describe(leaf: Any, first: int, shared: int) -> Hashable:
+    """What matters of one argument.
+
+    ``first`` is the index of its first occurrence, ``shared`` of the first that has its memory.
+    """
     if isinstance(leaf, Tensor):
-        return (leaf._type, leaf._requires_grad, leaf._weak, first)
+        return (leaf._type, leaf._requires_grad, leaf._weak, first, shared)
     if type(leaf) is float:
         return float
     if isinstance(leaf, np.ndarray):
