@@ -39,9 +39,8 @@ def main() -> None:
         first = loss if first is None else first
         if step % (steps // 6) == 0 or step == steps - 1:
             print(f"step {step:4d}  lr {opt.param_groups[0]['lr']:.5f}  loss {loss:.4f}")
-    print(
-        f"loss fell from {first:.3f} to {loss:.4f}; {steps} learning rates, {train_step.traces} trace"
-    )
+    print(f"loss fell from {first:.3f} to {loss:.4f}")
+    print(f"{steps} learning rates, {train_step.traces} trace")
 
 
 if __name__ == "__main__":

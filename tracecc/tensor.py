@@ -89,10 +89,29 @@ class Tensor:
         def __getattr__(self, name: str) -> Any: ...
 
         __add__: Any
+        __and__: Any
         __bool__: Any
+        __float__: Any
+        __ge__: Any
         __getitem__: Any
+        __gt__: Any
+        __int__: Any
+        __invert__: Any
+        __iter__: Any
+        __le__: Any
+        __lt__: Any
+        __matmul__: Any
         __mul__: Any
         __neg__: Any
+        __or__: Any
+        __pow__: Any
+        __radd__: Any
+        __rmatmul__: Any
+        __rmul__: Any
+        __rpow__: Any
+        __rsub__: Any
+        __rtruediv__: Any
+        __setitem__: Any
         __sub__: Any
         __truediv__: Any
 

@@ -294,7 +294,7 @@ def zeros(p: Tensor) -> Callable[[], Tensor]:
 
 def number(value: float = 0.0) -> Callable[[], Tensor]:
     """Makes a 0-d float32 tensor."""
-    return lambda: tc.tensor(value, dtype=tc.float32)
+    return lambda: tc.as_tensor(value, dtype=tc.float32)
 
 
 def check(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> None:

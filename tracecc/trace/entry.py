@@ -106,12 +106,15 @@ class Entry:
 
     def _set_grad(self, effect: GradEffect, leaves: list[Any], outputs: list[np.ndarray]) -> None:
         target = leaves[effect.target] if isinstance(effect.target, int) else effect.target
-        before = epoch.count
+        before, grad = epoch.count, target._grad
         if effect.index is not None:
             target._set_grad(wrap(outputs[effect.index]))
         else:
             target._set_grad(effect.payload)
-        if self.epoch == before:
+        kept = (None if grad is None else grad._type) == (
+            None if target._grad is None else target._grad._type
+        )
+        if kept and self.epoch == before:
             self.epoch = epoch.count  # this call's own effect, known to keep its guards
 
     def _attach(

@@ -62,14 +62,13 @@ def cross_entropy(
             f"{tuple(input.shape)}, given {tuple(target.shape)}"
         )
     if weight is None and reduction == "mean":
-        classes = input.shape[channel]
-        logits = input.movedim(channel, -1).reshape(-1, classes)
-        if input.ndim == 2:
-            logits = input
+        if input.ndim != 2:
+            input = input.movedim(channel, -1).reshape(-1, input.shape[channel])
+            target = target.reshape(-1)
         return run(
             "cross_entropy",
-            logits,
-            target.long().reshape(-1),
+            input,
+            target.long(),
             ignore_index=ignore_index,
             label_smoothing=float(label_smoothing),
         )
@@ -78,7 +77,7 @@ def cross_entropy(
     if label_smoothing == 0.0:
         return loss
     smooth = -(logp if weight is None else logp * _classes(weight, logp, channel)).sum(channel)
-    counted = target != ignore_index
+    counted: Any = target != ignore_index
     smooth = tc.where(counted, smooth, 0.0)
     if reduction == "mean":
         smooth = smooth.sum() / _weights(logp, target, weight, ignore_index, channel).sum()
@@ -118,7 +117,7 @@ def _weights(
     x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, channel: int
 ) -> Tensor:
     """The weight of each target: its class's, 0 where ignored."""
-    counted = target != ignore_index
+    counted: Any = target != ignore_index
     if weight is None:
         return counted.to(x.dtype)
     index = tc.where(counted, target, 0).long()
@@ -136,7 +135,7 @@ def nll_loss(
 ) -> Tensor:
     """Minus the log-probability of each target: input [N, C, ..], target int64 [N, ..]."""
     channel = 0 if input.ndim == 1 else 1
-    counted = target != ignore_index
+    counted: Any = target != ignore_index
     index = tc.where(counted, target, 0).long()
     picked = input.gather(channel, index.unsqueeze(channel)).squeeze(channel)
     weights = _weights(input, target, weight, ignore_index, channel)

@@ -93,14 +93,14 @@ def _resample(x: Tensor, dim: int, out: int, scale: float | None, mode: str, ali
         step = 1.0 / scale if scale is not None else n / out
         shift = 0.5 if mode == "nearest-exact" else 0.0
         index = [min(math.floor((i + shift) * step), n - 1) for i in range(out)]
-        return x.index_select(dim, tc.tensor(index))
+        return x.index_select(dim, tc.as_tensor(index))
     at = _coordinates(n, out, scale, align)
     low = [min(math.floor(c), n - 1) for c in at]
     high = [min(c + 1, n - 1) for c in low]
     shape = [-1 if d == dim else 1 for d in range(x.ndim)]
     fractions = [c - b for c, b in zip(at, low, strict=True)]
-    part = tc.tensor(fractions, dtype=x.dtype).reshape(*shape)
-    below, above = (x.index_select(dim, tc.tensor(i)) for i in (low, high))
+    part = tc.as_tensor(fractions, dtype=x.dtype).reshape(*shape)
+    below, above = (x.index_select(dim, tc.as_tensor(i)) for i in (low, high))
     return below * (1 - part) + above * part
 
 

@@ -49,7 +49,9 @@ class _Convolution(Module):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = ntuple(kernel_size, rank, "kernel_size")
         self.stride = ntuple(stride, rank, "stride")
-        self.padding = padding if isinstance(padding, str) else ntuple(padding, rank, "padding")
+        self.padding: Any = (
+            padding if isinstance(padding, str) else ntuple(padding, rank, "padding")
+        )
         self.dilation = ntuple(dilation, rank, "dilation")
         self.output_padding = ntuple(output_padding, rank, "output_padding")
         self.padding_mode = padding_mode

@@ -11,7 +11,7 @@ from tracecc.trace import scalar
 class _Dropout(Module):
     """``p`` may change between calls of a compiled function without a retrace."""
 
-    _runtime_scalars = ("p",)
+    _runtime_scalars: tuple[str, ...] = ("p",)
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()

@@ -44,7 +44,7 @@ class _RunningNorm(Module):
         )
         self.register_buffer("running_var", tc.ones(num_features, dtype=dtype) if tracks else None)
         self.register_buffer(
-            "num_batches_tracked", tc.tensor(0, dtype=tc.int64) if tracks else None
+            "num_batches_tracked", tc.as_tensor(0, dtype=tc.int64) if tracks else None
         )
         self.reset_parameters()
 

@@ -85,7 +85,7 @@ class _Recurrent(Module):
 
     def _run(self, input: Tensor, carries: list[Any]) -> tuple[Tensor, list[Any]]:
         """All layers over [T, N, width]; ``carries`` holds one per layer and direction."""
-        x, last = input, []
+        x, last = input, list[Any]()
         for layer in range(self.num_layers):
             outputs = []
             for suffix in self._suffixes(layer):

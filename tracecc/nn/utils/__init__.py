@@ -38,7 +38,7 @@ def get_total_norm(
     """
     every = list(tensors)
     if not every:
-        return tc.tensor(0.0)
+        return tc.as_tensor(0.0)
     p = float(norm_type)
     if p == math.inf:
         norms = tc.stack([t.abs().amax() for t in every])

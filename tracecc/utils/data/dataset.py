@@ -47,7 +47,7 @@ class TensorDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         """A whole batch at once, already collated."""
-        at = tc.tensor(indices, dtype=tc.int64)
+        at = tc.as_tensor(indices, dtype=tc.int64)
         return tuple(t[at] for t in self.tensors)
 
     def __len__(self) -> int:

@@ -25,9 +25,9 @@ def default_collate(batch: list[Any]) -> Any:
     if isinstance(first, (np.ndarray, np.generic)):
         return tc.from_numpy(np.stack(batch))
     if isinstance(first, float):
-        return tc.tensor(batch, dtype=tc.float64)
+        return tc.as_tensor(batch, dtype=tc.float64)
     if isinstance(first, int):
-        return tc.tensor(batch)
+        return tc.as_tensor(batch)
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in batch]) for key in first}
     if isinstance(first, tuple) and hasattr(first, "_fields"):

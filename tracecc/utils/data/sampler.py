@@ -83,7 +83,7 @@ class WeightedRandomSampler(Sampler):
         replacement: bool = True,
         generator: tc.Generator | None = None,
     ):
-        self.weights = tc.tensor(list(weights), dtype=tc.float64)
+        self.weights = tc.as_tensor(list(weights), dtype=tc.float64)
         self.num_samples, self.replacement, self.generator = num_samples, replacement, generator
         if not replacement and num_samples > len(self.weights):
             raise ValueError(
