@@ -116,6 +116,10 @@ def norms(x):
     return O["reduce_sum"](x, axes=(1,)), O["reduce_prod"](x, axes=(1,))
 
 
+def trigamma(x):
+    return O["polygamma"](x + 1.0, n=1) * 2.0
+
+
 def t(dtype: DType, *shape: int) -> TensorType:
     return TensorType(dtype, shape)
 

@@ -29,8 +29,10 @@ from cuda_programs import (
     predicates,
     softmax,
     total,
+    trigamma,
 )
 
+import tracecc.backends.cuda.emit
 from tracecc.backends.cuda.emit import emit
 from tracecc.backends.cuda.kernel import flat
 from tracecc.backends.cuda.program import emit_program, execute, on_simulator
@@ -173,6 +175,22 @@ def test_a_scheduled_program_equals_the_interpreter(case):
 def test_random_graphs_equal_the_interpreter(seed):
     graph = Random(seed).graph(steps=8)
     check(graph, arrays_for(graph, seed))
+
+
+def test_an_op_without_scalar_code_runs_on_the_host():
+    graph = graph_of(trigamma, TensorType(f32, (2, 5)))
+    program = check(graph, arrays_for(graph))
+    assert [s.node.op.name for s in program.launches if s.body is None] == ["polygamma"]
+
+
+@pytest.mark.parametrize("case", PROGRAMS[::3], ids=name_of)
+def test_indices_beyond_32_bits_are_computed_in_64(case, monkeypatch):
+    monkeypatch.setattr(tracecc.backends.cuda.emit, "WIDE", 1)
+    build, types = case
+    graph = graph_of(build, *types)
+    check(graph, arrays_for(graph))
+    launches = compiled(graph)[1]
+    assert all("uint64(cuda.blockIdx.x)" in launch.kernel.source for launch in launches)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])

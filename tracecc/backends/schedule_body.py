@@ -216,6 +216,8 @@ class _Lowering:
             args = tuple(self.value(x, m, guard) for x in node.inputs)
             if name == "stop_gradient" or (name == "cast" and node.inputs[0].dtype is v.dtype):
                 return args[0]
+            if attrs and name != "cast":
+                raise Unfusable(f"{name} has no scalar code")
             return self._emit(Instr(name, args, v.dtype))
         if name == "constant":
             return self._emit(Instr("const", (), v.dtype, number=attrs["value"]))

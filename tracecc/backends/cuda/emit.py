@@ -251,7 +251,8 @@ class _Emitter:
         instr = self.body.code[k]
         if instr.op != "const":
             return f"v{k}"
-        if not instr.dtype.is_floating_point or float(instr.number) in PLAIN:
+        real = instr.dtype.is_floating_point and math.isfinite(instr.number)
+        if not real or float(instr.number) in PLAIN:
             return literal(instr.number, instr.dtype)
         if k not in self.constants:
             name = f"k{len(self.constants)}"
