@@ -57,13 +57,14 @@ class _AvgPool(Module):
         self.stride = kernel_size if stride is None else stride
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
-    def _arguments(self) -> Any:
+    def _arguments(self, *more: Any) -> Any:
         return (
             self.kernel_size,
             self.stride,
             self.padding,
             self.ceil_mode,
             self.count_include_pad,
+            *more,
         )
 
     def extra_repr(self) -> str:
@@ -136,7 +137,7 @@ class AvgPool2d(_AvgPool):
     """`F.avg_pool2d` as a layer."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool2d(input, *self._arguments(), divisor_override=self.divisor_override)
+        return F.avg_pool2d(input, *self._arguments(self.divisor_override))
 
 
 class AdaptiveAvgPool2d(_Adaptive):
@@ -164,7 +165,7 @@ class AvgPool3d(_AvgPool):
     """`F.avg_pool3d` as a layer."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool3d(input, *self._arguments(), divisor_override=self.divisor_override)
+        return F.avg_pool3d(input, *self._arguments(self.divisor_override))
 
 
 class AdaptiveAvgPool3d(_Adaptive):
