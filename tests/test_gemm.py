@@ -56,14 +56,14 @@ SIZES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("m, n, k", SIZES)
-@pytest.mark.parametrize("dtype, tolerance", [("f32", 1e-6), ("f64", 1e-14)])
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 1e-6), ("f64", 1e-14)])
 def test_sizes_around_the_tile_and_both_transposes_equal_numpy(m, n, k, dtype, tolerance):
     check(draw(dtype, m, k), draw(dtype, k, n), *MATRIX, tolerance)
     check(draw(dtype, k, m), draw(dtype, n, k), ((0,), (1,)), ((), ()), tolerance)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("f16", 1e-3), ("bf16", 8e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f16", 1e-3), ("bf16", 8e-3)])
 def test_halves_accumulate_in_f32(dtype, tolerance):
     check(draw(dtype, 33, 300), draw(dtype, 300, 45), *MATRIX, tolerance)
 

@@ -1,4 +1,4 @@
-"""The register tile every matrix product is made of: C[MR, NR] (+)= A[K, MR]^T B[K, NR], as LLVM."""
+"""The register tile of every matrix product, C[MR, NR] (+)= A[K, MR]^T B[K, NR], as LLVM text."""
 
 from __future__ import annotations
 
