@@ -203,6 +203,15 @@ def test_two_threads_writing_one_global_element_race_even_in_different_blocks():
             simulate(text, "k", grid, block, [np.zeros(1, np.float32)])
 
 
+def test_memory_passed_twice_is_known_to_be_the_same():
+    x = X[:64].copy()
+    text = f"def k(x, y):\n{GRID}    y[i] = x[i] * float32(2)\n"
+    simulate(text, "k", (2,), (32,), [x, x], undefined=(1,))
+    np.testing.assert_array_equal(x, 2 * X[:64])
+    with pytest.raises(SimulationError, match="race on argument"):
+        simulate(text.replace("x[i]", "x[i ^ 32]"), "k", (2,), (32,), [x, x], undefined=(1,))
+
+
 def test_a_barrier_does_not_order_two_blocks():
     text = f"def k(x):\n{GRID}    x[i] = float32(i)\n    cuda.syncthreads()\n    x[i] = x[i ^ 2]\n"
     with pytest.raises(SimulationError, match="race on argument 0"):

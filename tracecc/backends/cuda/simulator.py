@@ -347,12 +347,7 @@ def simulate(
     names: dict[str, Any] = {"__builtins__": {"range": range}, "cuda": machine, "Event": Event}
     names |= NAMES | simulated_functions(machine.fail)
     exec(compile(tree, machine.file, "exec"), names)
-    passed = [
-        Memory(f"argument {i}", a, machine, i not in undefined, True)
-        if isinstance(a, np.ndarray)
-        else a
-        for i, a in enumerate(arguments)
-    ]
+    passed = _pointers(arguments, undefined, machine)
     kernel = names[name]
     x, y, z = machine.gridDim
     with np.errstate(all="ignore"):
@@ -365,3 +360,18 @@ def simulate(
         [len(m.undefined) for m in pointers],
         machine.barriers,
     )
+
+
+def _pointers(arguments: Sequence[Any], undefined: Sequence[int], machine: Machine) -> list[Any]:
+    """Arrays become checked memory; the same memory passed twice has one record of accesses."""
+    passed: list[Any] = []
+    known: dict[tuple[int, int], Memory] = {}
+    for i, a in enumerate(arguments):
+        if not isinstance(a, np.ndarray):
+            passed.append(a)
+            continue
+        memory = Memory(f"argument {i}", a, machine, i not in undefined, True)
+        first = known.setdefault((a.ctypes.data, a.size), memory) if a.size else memory
+        memory.reads, memory.writes, memory.undefined = first.reads, first.writes, first.undefined
+        passed.append(memory)
+    return passed
