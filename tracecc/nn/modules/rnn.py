@@ -10,6 +10,7 @@ import tracecc as tc
 import tracecc.nn.functional as F
 from tracecc.control import scan
 from tracecc.nn import init
+from tracecc.nn.functional.run import run
 from tracecc.nn.modules.module import Module
 from tracecc.nn.parameter import Parameter
 from tracecc.tensor import Tensor
@@ -232,7 +233,7 @@ class LSTM(_Recurrent):
         weight = getattr(self, "weight_hh" + suffix)
 
         def step(state: tuple[Tensor, Tensor], x: Tensor) -> tuple[Any, Tensor]:
-            h, c = _lstm(x + F.linear(state[0], weight), state[1], self.hidden_size)
+            h, c = run("lstm_cell", x, *state, weight)
             return (h, c), h
 
         return step
