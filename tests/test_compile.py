@@ -48,7 +48,9 @@ def test_a_whole_training_step_is_one_graph_with_eager_numbers():
         tc.manual_seed(3)
         step = wrap(train_step)
         losses.append([step(*images(8, i)).item() for i in range(10)])
-        losses[-1].append(float(sum(p.detach().numpy().sum() for p in model.parameters())))
+        # The bias before batch norm has no gradient but round-off, which Adam scales to full steps.
+        kept = [p for name, p in model.named_parameters() if name != "0.bias"]
+        losses[-1].append(float(sum(p.detach().numpy().sum() for p in kept)))
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-5)
     assert step.traces == 1
 

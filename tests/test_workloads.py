@@ -63,6 +63,7 @@ def _numbers(result):
 @pytest.mark.parametrize("name", workloads.WORKLOADS)
 def test_workload_has_torchs_numbers(name, mode):
     build = workloads.WORKLOADS[name]
+    torch.manual_seed(0)  # some weights put a ReLU's input within rounding of its kink
     (theirs, inputs), there = _models(torch, lambda: build(torch, **SMALL[name]))
     (ours, mine), here = _models(tc, lambda: build(tc, **SMALL[name]))
     sources, targets = (_weights(modules) for modules in (there, here))
