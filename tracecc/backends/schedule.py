@@ -8,15 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tracecc.backends.schedule_body import Body, Unfusable, lower_body
 from tracecc.backends.schedule_chunk import chunked
 from tracecc_ir.graph import Graph, Node, Value
 from tracecc_ir.op import OPS
 from tracecc_ir.passes.fuse_space import fusible
-from tracecc_ir.types import DType, TensorType
+from tracecc_ir.types import DType, TensorType, u8
 
 ALIGNMENT = 64
+
+
+class LibraryPlan(Protocol):
+    """What a backend's own kernel for one node needs: scratch buffers, in bytes."""
+
+    temporaries: list[int]
+
+    @property
+    def flops(self) -> int: ...
+
+
+# A backend plans the nodes that it has a kernel of its own for, and answers None for others.
+Planner = Callable[[Node], LibraryPlan | None]
 
 
 @dataclass(eq=False)
@@ -58,6 +72,7 @@ class Launch:
         node: the op of a host or library step.
         ops, lines: the ops it does and the user's lines they come from.
         why: notes of the fusion pass.
+        plan: of a library step, what the backend will do; its scratch buffers are ``temporaries``.
     """
 
     kind: str
@@ -69,6 +84,8 @@ class Launch:
     ops: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     why: str = ""
+    plan: LibraryPlan | None = None
+    temporaries: list[Operand] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
@@ -79,6 +96,8 @@ class Launch:
     @property
     def flops(self) -> int:
         """Operations, a transcendental counted as its cost."""
+        if self.plan is not None:
+            return self.plan.flops
         if self.body is None:
             return 0
         total, rows = math.prod(self.body.extents), 1
@@ -131,23 +150,19 @@ def _describe(number: int, launch: Launch) -> list[str]:
     return text
 
 
-# Library steps: a backend says which nodes it has a kernel of its own for.
-Takes = Callable[[Node], bool]
-
-
-def schedule(graph: Graph, takes: Takes = lambda node: False) -> Program:
+def schedule(graph: Graph, planner: Planner = lambda node: None) -> Program:
     """Plans a fused graph of concrete sizes.
 
     Args:
         graph: after the fusion pass.
-        takes: whether the backend has a library kernel for a node.
+        planner: the backend's kernels of its own.
     """
-    return _Scheduler(graph, takes).run()
+    return _Scheduler(graph, planner).run()
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, takes: Takes):
-        self.graph, self.takes = graph, takes
+    def __init__(self, graph: Graph, planner: Planner):
+        self.graph, self.planner = graph, planner
         self.launches: list[Launch] = []
         self.home: dict[Value, Buffer] = {}
         self.buffers: list[Buffer] = []
@@ -222,8 +237,6 @@ class _Scheduler:
         if all(v.type.size == 0 for v in node.outputs):
             for v in node.outputs:
                 self._target(v)
-        elif self.takes(node):
-            self._step("library", node)
         elif node.op.name == "reshape" and node.output not in self.wanted:
             self.home[node.output] = self.home[node.inputs[0]]
         elif node.op.name == "kernel":
@@ -231,9 +244,12 @@ class _Scheduler:
         elif fusible(node):
             self._single(node, node.why)
         else:
-            self._step("host", node)
+            self._step(node)
 
-    def _step(self, kind: str, node: Node) -> None:
+    def _step(self, node: Node) -> None:
+        """One op by the backend's own kernel, or by the interpreter if it has none."""
+        plan = self.planner(node)
+        kind = "host" if plan is None else "library"
         self.launches.append(
             Launch(
                 kind,
@@ -245,6 +261,8 @@ class _Scheduler:
                 [node.op.name],
                 [str(node.loc)] if node.loc else [],
                 node.why,
+                plan,
+                [self._scratch(size) for size in plan.temporaries] if plan else [],
             )
         )
 
@@ -256,7 +274,7 @@ class _Scheduler:
                 lower_body(body), node.op.name, list(node.inputs), list(node.outputs), [node], why
             )
         except Unfusable:
-            self._step("host", node)
+            self._step(node)
 
     def _kernel(self, node: Node) -> None:
         graph = node.attrs["body"]
@@ -314,6 +332,10 @@ class _Scheduler:
         type = TensorType(dtype, (size,))
         return Operand(self._buffer("arena", -1, type, "part"), type)
 
+    def _scratch(self, size: int) -> Operand:
+        type = TensorType(u8, (size,))
+        return Operand(self._buffer("arena", -1, type, "scratch"), type)
+
     # Copies at the end.
 
     def _copies(self, outputs: list[Buffer]) -> None:
@@ -349,7 +371,7 @@ class _Scheduler:
     def _plan(self) -> int:
         """Offsets in the arena: first fit among the buffers alive at the same time."""
         for i, launch in enumerate(self.launches):
-            for o in (*launch.inputs, *launch.outputs):
+            for o in (*launch.inputs, *launch.outputs, *launch.temporaries):
                 if o.buffer.first < 0:
                     o.buffer.first = i
                 o.buffer.last = i

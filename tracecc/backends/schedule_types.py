@@ -65,3 +65,7 @@ class Plan:
     epilogue: bool = False
     rows: int = 0
     cols: int = 0
+
+    @property
+    def flops(self) -> int:
+        return sum(s.flops for s in self.stages)

@@ -12,6 +12,7 @@ from tracecc.backends.cpu.driver import Program as Table
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule import Launch, Operand, Program
+from tracecc.backends.schedule_types import Plan
 from tracecc_ir.interpret import evaluate
 
 ALIGNMENT = 64
@@ -49,6 +50,51 @@ class Bound:
     launch: Launch
     emitted: Emitted | None = None
     kernel: Kernel | None = None
+    plan: Plan | None = None
+
+    def machine_code(self) -> list[Kernel]:
+        """Every kernel that it calls; none for a step of the interpreter."""
+        if self.plan is not None:
+            return [stage.kernel for stage in self.plan.stages]
+        return [] if self.kernel is None else [self.kernel]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the launch table; ``args`` is the number of its first slot."""
+
+    address: int
+    args: int
+    units: int
+    grain: int
+    scratch: int
+
+
+class _Slots:
+    """Argument slots under construction.
+
+    Attributes:
+        values: the slots; zero where an address goes.
+        places: (slot, base, byte offset) of each address of an operand.
+        internal: (slot, slot number) of each address of another argument block.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+        self.places: list[tuple[int, int, int]] = []
+        self.internal: list[tuple[int, int]] = []
+
+    def begin(self) -> int:
+        """Starts a block on a cache line; returns its first slot."""
+        self.values.extend([0] * (-len(self.values) % 8))
+        return len(self.values)
+
+    def number(self, bits: int) -> None:
+        self.values.append(bits)
+
+    def pointer(self, base: int, byte: int) -> None:
+        self.places.append((len(self.values), base, byte))
+        self.values.append(0)
 
 
 class Executable:
@@ -72,56 +118,78 @@ class Executable:
 
     def _build(self) -> None:
         """Fills the argument slots and cuts the launches into segments at host steps."""
-        slots: list[int] = []
-        places: list[tuple[int, int, int]] = []
-        rows: list[list[int]] = []
-        self._segments: list[Table | Launch] = []
-        pending: list[tuple[Bound, int]] = []
-        segments: list[list[tuple[Bound, int]] | Launch] = []
+        slots = _Slots()
+        segments: list[list[_Row] | Launch] = []
         for b in self._bound:
-            if b.emitted is None:
-                if pending:
-                    segments.append(pending)
+            rows = self._rows(b, slots)
+            if not rows:
                 segments.append(b.launch)
-                pending = []
-                continue
-            pending.append((b, len(slots)))
-            operands = [*b.launch.inputs, *b.launch.outputs]
-            for what, n, offset in b.emitted.slots:
-                if what == "pointer":
-                    o = operands[int(n)]
-                    base, byte = self._address(o)
-                    places.append((len(slots), base, byte + offset * o.type.dtype.itemsize))
-                    slots.append(0)
-                else:
-                    slots.append(_bits(what, n))
-            slots.extend([0] * (-len(slots) % 8))
-        if pending:
-            segments.append(pending)
-        self._slots = _aligned(8 * len(slots)).view(np.int64)
-        self._slots[:] = slots
-        table = np.array(places, np.int64).reshape(-1, 3)
-        self._where, self._base, self._offset = table[:, 0].copy(), table[:, 1], table[:, 2].copy()
+            elif segments and isinstance(segments[-1], list):
+                segments[-1].extend(rows)
+            else:
+                segments.append(rows)
+        self._slots = _aligned(8 * len(slots.values)).view(np.int64)
+        self._slots[:] = slots.values
         start = self._slots.ctypes.data
+        for at, target in slots.internal:
+            self._slots[at] = start + 8 * target
+        table = np.array(slots.places, np.int64).reshape(-1, 3)
+        self._where, self._base, self._offset = table[:, 0].copy(), table[:, 1], table[:, 2].copy()
+        self._segments: list[Table | Launch] = []
         for segment in segments:
             if isinstance(segment, Launch):
                 self._segments.append(segment)
                 continue
-            rows = [self._row(b, start + 8 * at) for b, at in segment]
-            scratch = max(b.emitted.scratch for b, _ in segment if b.emitted)
-            self._segments.append(Table(rows, scratch))
+            lines = [[r.address, start + 8 * r.args, r.units, r.grain] for r in segment]
+            self._segments.append(Table(lines, max(r.scratch for r in segment)))
         moving = self._base < self._start["state"]
         moving |= (self._base >= self._start["output"]) & (self._base < self._start["arena"])
         self._moving = (self._where[moving], self._base[moving].copy(), self._offset[moving])
 
-    def _row(self, b: Bound, args: int) -> list[int]:
-        assert b.kernel is not None and b.emitted is not None
+    def _rows(self, b: Bound, slots: _Slots) -> list[_Row]:
+        """The table rows of one launch, with its arguments appended to the slots."""
+        launch = b.launch
+        if b.plan is not None:
+            return self._library_rows(launch, b.plan, slots)
+        if b.emitted is None or b.kernel is None:
+            return []
+        first = slots.begin()
+        operands = [*launch.inputs, *launch.outputs]
+        for what, n, offset in b.emitted.slots:
+            if what == "pointer":
+                o = operands[int(n)]
+                base, byte = self._address(o)
+                slots.pointer(base, byte + offset * o.type.dtype.itemsize)
+            else:
+                slots.number(_bits(what, n))
         units = b.emitted.units
-        work = b.launch.bytes + 2 * b.launch.flops
-        grain = max(1, -(-units * GRAIN // max(1, work)))
+        grain = max(1, -(-units * GRAIN // max(1, launch.bytes + 2 * launch.flops)))
         if grain >= 64:
             grain = -(-grain // 64) * 64
-        return [b.kernel.address, args, units, grain]
+        return [_Row(b.kernel.address, first, units, grain, b.emitted.scratch)]
+
+    def _library_rows(self, launch: Launch, plan: Plan, slots: _Slots) -> list[_Row]:
+        pools = {"input": launch.inputs, "output": launch.outputs, "temp": launch.temporaries}
+        starts, waiting, rows = [], [], []
+        for stage in plan.stages:
+            starts.append(first := slots.begin())
+            for value in stage.args:
+                if isinstance(value, int):
+                    slots.number(value)
+                elif value.where in pools:
+                    base, byte = self._address(pools[value.where][value.index])
+                    slots.pointer(base, byte + value.offset)
+                elif value.where == "args":
+                    waiting.append((len(slots.values), value.index))
+                    slots.number(0)
+                else:
+                    slots.number(0)
+            if stage.extent:
+                rows.append(
+                    _Row(stage.kernel.address, first, stage.extent, stage.grain, stage.scratch)
+                )
+        slots.internal.extend((at, starts[index]) for at, index in waiting)
+        return rows
 
     def _address(self, operand: Operand) -> tuple[int, int]:
         b = operand.buffer
@@ -199,24 +267,7 @@ class Executable:
 
     def kernels(self) -> list[KernelInfo]:
         """Each kernel in launch order: source, ops, user lines, bytes, flops, why."""
-        found = []
-        for b in self._bound:
-            e, k, launch = b.emitted, b.kernel, b.launch
-            found.append(
-                KernelInfo(
-                    e.entry if e else launch.name,
-                    launch.kind,
-                    e.source if e else f"# {launch.name}: run by the interpreter\n",
-                    tuple(launch.ops),
-                    tuple(launch.lines),
-                    launch.bytes,
-                    launch.flops,
-                    launch.why,
-                    k.cached if k else True,
-                    k.compile_seconds if k else 0.0,
-                )
-            )
-        return found
+        return [_info(b) for b in self._bound]
 
     def schedule(self) -> str:
         """The text of the schedule."""
@@ -224,10 +275,10 @@ class Executable:
 
     def summary(self) -> str:
         """Launches, memory plan, compile times and cache hits in a few lines."""
-        kernels = {b.kernel.symbol: b.kernel for b in self._bound if b.kernel}.values()
+        kernels = {k.symbol: k for b in self._bound for k in b.machine_code()}.values()
         hits = sum(k.cached for k in kernels)
         seconds = sum(k.compile_seconds for k in kernels)
-        host = sum(b.kernel is None for b in self._bound)
+        host = sum(not b.machine_code() for b in self._bound)
         temporaries = [b for b in self.program.buffers if b.kind == "arena"]
         total = sum(b.nbytes for b in temporaries)
         return (
@@ -236,6 +287,29 @@ class Executable:
             f"{seconds * 1e3:.0f} ms\n"
             f"arena {self.program.arena_bytes} bytes for {len(temporaries)} temporaries of {total} bytes"
         )
+
+
+def _info(b: Bound) -> KernelInfo:
+    """What users see of one launch."""
+    launch, code = b.launch, b.machine_code()
+    if b.emitted is not None:
+        name, source = b.emitted.entry, b.emitted.source
+    elif code:
+        name, source = launch.name, "\n".join(dict.fromkeys(k.source for k in code))
+    else:
+        name, source = launch.name, f"# {launch.name}: run by the interpreter\n"
+    return KernelInfo(
+        name,
+        launch.kind,
+        source,
+        tuple(launch.ops),
+        tuple(launch.lines),
+        launch.bytes,
+        launch.flops,
+        launch.why,
+        all(k.cached for k in code),
+        sum(k.compile_seconds for k in code),
+    )
 
 
 # A piece of parallel work is worth about this many bytes and operations.

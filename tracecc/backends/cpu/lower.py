@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from tracecc.backends.cpu import toolchain
+from tracecc.backends.cpu import library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
 from tracecc.backends.schedule import Launch, schedule
+from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph
 from tracecc_ir.passes.fuse import fuse
 
+_met: set[str] = set()
 _known: dict[tuple[str, str], toolchain.Kernel] = {}
 
 
@@ -21,10 +23,15 @@ def compile_graph(graph: Graph) -> Executable:
     """
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
-    program = schedule(graph)
+    program = schedule(graph, library.plan)
     compiled = 0
     bound = []
     for launch in program.launches:
+        if isinstance(launch.plan, Plan):
+            fresh = [stage.kernel for stage in launch.plan.stages if _is_new(stage.kernel)]
+            compiled += sum(not kernel.cached for kernel in fresh)
+            bound.append(Bound(launch, plan=launch.plan))
+            continue
         if launch.body is None:
             bound.append(Bound(launch))
             continue
@@ -33,6 +40,14 @@ def compile_graph(graph: Graph) -> Executable:
         compiled += new and not kernel.cached
         bound.append(Bound(launch, emitted, kernel))
     return Executable(program, bound, compiled)
+
+
+def _is_new(kernel: toolchain.Kernel) -> bool:
+    """Whether this process had not met a library kernel yet."""
+    if kernel.symbol in _met:
+        return False
+    _met.add(kernel.symbol)
+    return True
 
 
 def _kernel(emitted: Emitted, launch: Launch) -> tuple[toolchain.Kernel, bool]:
