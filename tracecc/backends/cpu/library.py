@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tracecc.backends.cpu import driver, gemm
+from tracecc.backends.cpu import conv, driver, gemm
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
 
-PLANNERS: dict[str, Callable[[Node], Plan | None]] = {"dot_general": gemm.plan_dot}
+PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
+    "dot_general": gemm.plan_dot,
+    "conv": conv.plan_conv,
+}
 
 
 def plan(node: Node) -> Plan | None:
