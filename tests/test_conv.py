@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.oracles import samples_of
+from oracles import samples_of
 
 from tracecc.backends.cpu import driver
 from tracecc.backends.cpu.library import plan, run_plan
@@ -13,7 +13,7 @@ from tracecc_ir.ops.convolution import Case
 from tracecc_ir.types import dtype as named
 from tracecc_ir.types import type_of_array
 
-DIRECTIONS = ("conv",)
+DIRECTIONS = ("conv", "conv_input_grad", "conv_weight_grad")
 
 
 @pytest.fixture(autouse=True)

@@ -13,286 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import gemm, toolchain
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc_ir.dims import Dim
 from tracecc_ir.graph import Node
 from tracecc_ir.ops.convolution import counts_of
 
 # Elements around the padded planes that whole vectors may read.
 _SLACK = 64
 _GRAIN = 1 << 14
-
-# Units are (plane, phase of each dimension). Phase p of a dimension with stride s holds the padded
-# positions q * s + p * dilation % s.
-_SPREAD = """
-def spread(args, begin, end, scratch):
-    x = {storage}_ptr(args, 0)
-    o = {kind}_ptr(args, 1)
-    n0 = i64_arg(args, 2)
-    n1 = i64_arg(args, 3)
-    n2 = i64_arg(args, 4)
-    q0 = i64_arg(args, 5)
-    q1 = i64_arg(args, 6)
-    q2 = i64_arg(args, 7)
-    p0 = i64_arg(args, 8)
-    p1 = i64_arg(args, 9)
-    p2 = i64_arg(args, 10)
-    s0 = i64_arg(args, 11)
-    s1 = i64_arg(args, 12)
-    s2 = i64_arg(args, 13)
-    for u in range(begin, end):
-        r2 = (u % p2) * i64_arg(args, 16) % s2 - i64_arg(args, 19)
-        r1 = (u // p2 % p1) * i64_arg(args, 15) % s1 - i64_arg(args, 18)
-        r0 = (u // (p2 * p1) % p0) * i64_arg(args, 14) % s0 - i64_arg(args, 17)
-        base = u // (p2 * p1 * p0) * n0 * n1 * n2
-        first = minimum(q2, maximum(0, (s2 - 1 - r2) // s2))
-        last = minimum(q2, maximum(first, (n2 - r2 + s2 - 1) // s2))
-        to = u * q0 * q1 * q2
-        for i in range(q0):
-            a = i * s0 + r0
-            for j in range(q1):
-                b = j * s1 + r1
-                at = base + (a * n1 + b) * n2 + r2
-                if a < 0 or a >= n0 or b < 0 or b >= n1:
-                    for k in range(q2):
-                        o[to + k] = {kind}(0)
-                else:
-                    for k in range(first):
-                        o[to + k] = {kind}(0)
-                    if s2 == 1:
-                        for k in range(first, last):
-                            o[to + k] = {load}(x[at + k])
-                    else:
-                        for k in range(first, last):
-                            o[to + k] = {load}(x[at + k * s2])
-                    for k in range(last, q2):
-                        o[to + k] = {kind}(0)
-                to += q2
-"""
-
-# B[(channel, tap), (row, pixel)]. Columns come in runs of contiguous pixels; a later run in a
-# panel overwrites what an earlier one read beyond its end.
-_PATCHES = """
-def patches(args, z, block, to):
-    k0 = i64_arg(block, 0)
-    kc = i64_arg(block, 1)
-    j0 = i64_arg(block, 2)
-    nc = i64_arg(block, 3)
-    x = {kind}_ptr(args, 0)
-    o = {kind}_at(to)
-    plane = i64_arg(args, 1)
-    channels = i64_arg(args, 2)
-    taps = maximum(i64_arg(args, 3), 1)
-    width = i64_arg(args, 4)
-    height = i64_arg(args, 5)
-    row = i64_arg(args, 6)
-    depth = i64_arg(args, 7)
-    base = (z * channels + k0 // taps) * plane
-    first = k0 % taps
-    w = j0 % width
-    y = j0 // width % height
-    up = j0 // width // height
-    for p in range(0, nc, {nr}):
-        cols = minimum(nc - p, {nr})
-        j = 0
-        while j < cols:
-            at = base + up * depth + y * row + w - j
-            d = p * kc
-            tap = first
-            if j == 0:
-                for k in range(kc):
-                    s = at + i64_arg(args, 8 + tap)
-                    for i in range({nr}):
-                        o[d + i] = x[s + i]
-                    d += {nr}
-                    tap += 1
-                    if tap == taps:
-                        tap = 0
-                        at += plane
-            else:
-                for k in range(kc):
-                    s = at + i64_arg(args, 8 + tap)
-                    for i in range({nr}):
-                        o[d + i] = select(i >= j, x[s + i], o[d + i])
-                    d += {nr}
-                    tap += 1
-                    if tap == taps:
-                        tap = 0
-                        at += plane
-            run = minimum(width - w, cols - j)
-            j += run
-            w += run
-            if w == width:
-                w = 0
-                y += 1
-                if y == height:
-                    y = 0
-                    up += 1
-"""
-
-# Left operand of the input's gradient: rows are input channels, k is (output channel, tap).
-_PACK_WEIGHT = """
-def pack_weight(args, begin, end, scratch):
-    x = {storage}_ptr(args, 0)
-    o = {kind}_ptr(args, 1)
-    m = i64_arg(args, 2)
-    channels = i64_arg(args, 3)
-    taps = i64_arg(args, 4)
-    rs = i64_arg(args, 5)
-    cs = i64_arg(args, 6)
-    panels = (m + {mr} - 1) // {mr}
-    for u in range(begin, end):
-        i0 = (u % panels) * {mr}
-        base = u // panels * channels * cs + i0 * rs
-        rows = minimum(m - i0, {mr})
-        to = u * channels * taps * {mr}
-        for c in range(channels):
-            for tap in range(taps):
-                at = base + c * cs + i64_arg(args, 7 + tap)
-                for i in range(rows):
-                    o[to + i] = {load}(x[at + i * rs])
-                for i in range(rows, {mr}):
-                    o[to + i] = {kind}(0)
-                to += {mr}
-"""
-
-# Units are rows of padded pixels of one image and group, [width, channels].
-_TURN = """
-def turn(args, begin, end, scratch):
-    x = {storage}_ptr(args, 0)
-    o = {kind}_ptr(args, 1)
-    channels = i64_arg(args, 2)
-    n0 = i64_arg(args, 3)
-    n1 = i64_arg(args, 4)
-    n2 = i64_arg(args, 5)
-    q0 = i64_arg(args, 6)
-    q1 = i64_arg(args, 7)
-    q2 = i64_arg(args, 8)
-    l2 = i64_arg(args, 11)
-    plane = n0 * n1 * n2
-    for u in range(begin, end):
-        b = u % q1 - i64_arg(args, 10)
-        a = u // q1 % q0 - i64_arg(args, 9)
-        at = u // (q1 * q0) * channels * plane + (a * n1 + b) * n2 - l2
-        to = u * q2 * channels
-        if a < 0 or a >= n0 or b < 0 or b >= n1:
-            for k in range(q2 * channels):
-                o[to + k] = {kind}(0)
-        else:
-            first = minimum(q2, l2)
-            last = minimum(q2, n2 + l2)
-            for k in range(first * channels):
-                o[to + k] = {kind}(0)
-            for c0 in range(0, channels, 16):
-                c1 = minimum(c0 + 16, channels)
-                for k in range(first, last):
-                    for c in range(c0, c1):
-                        o[to + k * channels + c] = {load}(x[at + c * plane + k])
-            for k in range(last * channels, q2 * channels):
-                o[to + k] = {kind}(0)
-"""
-
-# B[(image, pixel), (tap, channel)] of a part of the images or of one image's rows.
-_PIXELS = """
-def pixels(args, z, block, to):
-    k0 = i64_arg(block, 0)
-    kc = i64_arg(block, 1)
-    j0 = i64_arg(block, 2)
-    nc = i64_arg(block, 3)
-    x = {kind}_ptr(args, 0)
-    o = {kind}_at(to)
-    groups = i64_arg(args, 1)
-    part_stride = i64_arg(args, 2)
-    group_stride = i64_arg(args, 3)
-    image_stride = i64_arg(args, 4)
-    n0 = i64_arg(args, 5)
-    n1 = i64_arg(args, 6)
-    n2 = i64_arg(args, 7)
-    s0 = i64_arg(args, 8)
-    s1 = i64_arg(args, 9)
-    s2 = i64_arg(args, 10)
-    length = i64_arg(args, 11)
-    e2 = k0 % n2
-    e1 = k0 // n2 % n1
-    e0 = k0 // (n2 * n1) % n0
-    image = k0 // (n2 * n1 * n0)
-    base = z // groups * part_stride + z % groups * group_stride
-    base += image * image_stride + e0 * s0 + e1 * s1 + e2 * s2
-    line = s1 - n2 * s2
-    layer = s0 - n1 * s1
-    volume = image_stride - n0 * s0
-    tap = j0 // length
-    c = j0 % length
-    for p in range(0, nc, {nr}):
-        cols = minimum(nc - p, {nr})
-        j = 0
-        while j < cols:
-            s = base + i64_arg(args, 12 + tap) + c - j
-            d = p * kc
-            f2 = e2
-            f1 = e1
-            f0 = e0
-            for k in range(kc):
-                if j == 0:
-                    for i in range({nr}):
-                        o[d + i] = x[s + i]
-                else:
-                    for i in range({nr}):
-                        o[d + i] = select(i >= j, x[s + i], o[d + i])
-                d += {nr}
-                s += s2
-                f2 += 1
-                if f2 == n2:
-                    f2 = 0
-                    s += line
-                    f1 += 1
-                    if f1 == n1:
-                        f1 = 0
-                        s += layer
-                        f0 += 1
-                        if f0 == n0:
-                            f0 = 0
-                            s += volume
-            run = minimum(length - c, cols - j)
-            j += run
-            c += run
-            if c == length:
-                c = 0
-                tap += 1
-"""
-
-# Units are rows of a product; the sum of its parts goes to a strided place.
-_PLACE = """
-def place(args, begin, end, scratch):
-    x = {kind}_ptr(args, 0)
-    o = {storage}_ptr(args, 1)
-    parts = i64_arg(args, 2)
-    part = i64_arg(args, 3)
-    n0 = i64_arg(args, 4)
-    n1 = i64_arg(args, 5)
-    n2 = i64_arg(args, 6)
-    rs = i64_arg(args, 7)
-    first = i64_arg(args, 8)
-    s0 = i64_arg(args, 9)
-    s1 = i64_arg(args, 10)
-    s2 = i64_arg(args, 11)
-    for u in range(begin, end):
-        at = u * n0 * n1 * n2
-        for i in range(n0):
-            for j in range(n1):
-                to = u * rs + first + i * s0 + j * s1
-                if parts == 1:
-                    for k in range(n2):
-                        o[to + k * s2] = {store}(x[at + k])
-                else:
-                    for k in range(n2):
-                        total = x[at + k]
-                        for q in range(1, parts):
-                            total = total + x[at + k + q * part]
-                        o[to + k * s2] = {store}(total)
-                at += n2
-"""
 
 Three = tuple[int, int, int]
 
@@ -304,7 +35,7 @@ class _Layout(NamedTuple):
         extent: of the source.
         size: positions in each phase.
         phases: how many are kept.
-        stride, dilation: see `_SPREAD`.
+        stride, dilation: see `kernels.SPREAD`.
         low: zeros before the source.
     """
 
@@ -357,25 +88,23 @@ def _three(values: Sequence[int], fill: int) -> Three:
     return a, b, c
 
 
-def _geometry(node: Node, x: Sequence[int], w: Sequence[int]) -> _Geometry | None:
+def _geometry(node: Node, x: Sequence[int | Dim], w: Sequence[int | Dim]) -> _Geometry | None:
     """The geometry for an input of shape `x` and a weight of shape `w`; None if one is empty."""
     dtype = node.inputs[0].type.dtype.name
     attrs = node.attrs
-    x, w = [int(n) for n in x], [int(n) for n in w]
-    if dtype not in gemm.KINDS or math.prod(x) == 0 or math.prod(w) == 0:
+    xs, ws = tuple(int(n) for n in x), tuple(int(n) for n in w)
+    if dtype not in gemm.KINDS or math.prod(xs) == 0 or math.prod(ws) == 0:
         return None
-    counts = counts_of(
-        tuple(x[2:]), tuple(w[2:]), attrs["stride"], attrs["padding"], attrs["dilation"]
-    )
+    counts = counts_of(xs[2:], ws[2:], attrs["stride"], attrs["padding"], attrs["dilation"])
     groups = attrs["groups"]
     return _Geometry(
         dtype,
-        x[0],
+        xs[0],
         groups,
-        w[1],
-        w[0] // groups,
-        _three(x[2:], 1),
-        _three(w[2:], 1),
+        ws[1],
+        ws[0] // groups,
+        _three(xs[2:], 1),
+        _three(ws[2:], 1),
         _three(counts, 1),
         _three(attrs["stride"], 1),
         _three([low for low, _ in attrs["padding"]], 0),
@@ -410,7 +139,7 @@ def _spread_stage(
         args += [getattr(d, name) for d in layouts]
     phase = math.prod(d.size for d in layouts)
     units = planes * math.prod(d.phases for d in layouts)
-    kernel = _kernel(_SPREAD, "spread", dtype)
+    kernel = _kernel(kernels.SPREAD, "spread", dtype)
     moved = 2 * units * phase * itemsize
     return Stage(kernel, args, units, max(1, _GRAIN // max(1, phase)), bytes=moved)
 
@@ -442,7 +171,7 @@ def _patches_stage(
         width, height = width * height, 1
     args: list[Ref | int] = [_planes(temp, tile(kind).itemsize), _plane_size(layouts), channels]
     args += [len(table), width, height, position[1], position[0], *table]
-    return Stage(_kernel(_PATCHES, "patches", kind), args, 0)
+    return Stage(_kernel(kernels.PATCHES, "patches", kind), args, 0)
 
 
 def plan_conv(node: Node) -> Plan | None:
@@ -475,3 +204,209 @@ def plan_conv(node: Node) -> Plan | None:
     ]
     stages = [weight, spread, patches, compute]
     return Plan(stages, temporaries, True, products * g.outputs, g.pixels)
+
+
+def _axis_classes(
+    n: int, k: int, count: int, s: int, low: int, d: int
+) -> tuple[list[list[tuple[int, int]]], _Layout]:
+    """How one dimension of an input's gradient depends on the result's gradient.
+
+    Returns:
+        For each class of positions r, r + s, r + 2s ... the (tap, first padded position of the
+        result's gradient) that reach it; and the layout of the result's gradient.
+    """
+    reach = [
+        [(i, (r + low - i * d) // s) for i in range(k) if (r + low - i * d) % s == 0]
+        for r in range(min(s, n))
+    ]
+    before = max(0, -min((at for taps in reach for _, at in taps), default=0))
+    classes = [[(i, at + before) for i, at in taps] for taps in reach]
+    size = max(
+        [
+            -(-(n - r) // s) + at
+            for r, taps in enumerate(classes)
+            for at in [max((at for _, at in taps), default=0)]
+        ]
+    )
+    return classes, _Layout(count, size, 1, 1, 0, before)
+
+
+def plan_input_grad(node: Node) -> Plan | None:
+    """The plan of a conv_input_grad of contiguous operands, or None if one of them is empty.
+
+    With a stride, the positions of the result that the same taps reach are a product of their own,
+    which is put into its strided place afterwards.
+    """
+    g = _geometry(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
+    if g is None:
+        return None
+    axes = [
+        _axis_classes(*a)
+        for a in zip(g.sizes, g.window, g.counts, g.stride, g.low, g.dilation, strict=True)
+    ]
+    layouts = [layout for _, layout in axes]
+    products = g.images * g.groups
+    planes = products * g.outputs
+    stages = [_spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
+    temporaries = [_planes_bytes(planes * _plane_size(layouts), g.itemsize)]
+    whole = g.stride == (1, 1, 1)
+    for residues in itertools.product(*(range(len(classes)) for classes, _ in axes)):
+        taps = [axes[i][0][r] for i, r in enumerate(residues)]
+        counts = _three(
+            [-(-(n - r) // s) for n, r, s in zip(g.sizes, residues, g.stride, strict=True)], 1
+        )
+        k, n = g.outputs * math.prod(map(len, taps)), math.prod(counts)
+        packed = len(temporaries)
+        temporaries.append(gemm.packed_bytes(g.dtype, g.groups, g.channels, k))
+        stages.append(_pack_weight_stage(g, packed, taps))
+        starts = [[(0, at) for _, at in axis] for axis in taps]
+        stages.append(_patches_stage(g.kind, 0, g.outputs, layouts, starts, counts))
+        compute = gemm.compute_stage(
+            g.dtype if whole else g.kind,
+            len(stages) - 1,
+            stages[-1].kernel.address,
+            products,
+            g.groups,
+            g.channels,
+            n,
+            k,
+        )
+        if whole:
+            stages.append(_redirected(compute, packed, None))
+            continue
+        temporaries.append(max(64, products * g.channels * n * g.itemsize))
+        stages.append(_redirected(compute, packed, packed + 1))
+        place = (g.sizes[1] * g.sizes[2], g.sizes[2], 1)
+        first = sum(r * p for r, p in zip(residues, place, strict=True))
+        steps = _three([s * p for s, p in zip(g.stride, place, strict=True)], 1)
+        rows = products * g.channels
+        stages.append(
+            _place_stage(g, packed + 1, rows, 1, counts, math.prod(g.sizes), first, steps)
+        )
+    return Plan(stages, temporaries, whole, products * g.channels, math.prod(g.sizes))
+
+
+def _pack_weight_stage(g: _Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -> Stage:
+    """Packs, for each group, the weight [outputs, channels, taps] as [channels, outputs, taps]."""
+    step = (g.window[1] * g.window[2], g.window[2], 1)
+    table = [
+        sum(i * s for (i, _), s in zip(tap, step, strict=True)) for tap in itertools.product(*taps)
+    ]
+    panels = -(-g.channels // tile(g.kind).mr)
+    args: list[Ref | int] = [Ref("input", 1), Ref("temp", temp), g.channels, g.outputs, len(table)]
+    args += [g.taps, g.channels * g.taps, *table]
+    work = g.outputs * len(table) * tile(g.kind).mr
+    moved = 2 * g.groups * panels * work * g.itemsize
+    kernel = _kernel(kernels.PACK_WEIGHT, "pack_weight", g.dtype)
+    return Stage(kernel, args, g.groups * panels, max(1, _GRAIN // max(1, work)), bytes=moved)
+
+
+def _redirected(compute: Stage, packed: int, result: int | None) -> Stage:
+    """A product with its left operand in temporary `packed`, its result in a temporary or output.
+
+    Only a product that goes to the output takes an epilogue.
+    """
+    args = list(compute.args)
+    args[0] = Ref("temp", packed)
+    if result is not None:
+        args[3:6] = [Ref("temp", result), 0, 0]
+    return replace(compute, args=args)
+
+
+def _place_stage(
+    g: _Geometry,
+    temp: int,
+    rows: int,
+    parts: int,
+    counts: Three,
+    row_stride: int,
+    first: int,
+    strides: Three,
+) -> Stage:
+    """Sums `parts` products [rows, counts] in temporary `temp` into places of the output."""
+    n = math.prod(counts)
+    args: list[Ref | int] = [Ref("temp", temp), Ref("output"), parts, rows * n, *counts]
+    args += [row_stride, first, *strides]
+    kernel = _kernel(kernels.PLACE, "place", g.dtype)
+    moved = (parts + 1) * rows * n * g.itemsize
+    return Stage(kernel, args, rows, max(1, _GRAIN // max(1, n * parts)), bytes=moved)
+
+
+def plan_weight_grad(node: Node) -> Plan | None:
+    """The plan of a conv_weight_grad of contiguous operands, or None if one of them is empty."""
+    g = _geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
+    if g is None:
+        return None
+    size = _three(
+        [
+            (count - 1) * s + (k - 1) * d + 1
+            for count, k, s, d in zip(g.counts, g.window, g.stride, g.dilation, strict=True)
+        ],
+        1,
+    )
+    step = (size[1] * size[2] * g.channels, size[2] * g.channels, g.channels)
+    volume = size[0] * step[0]
+    n = g.channels * g.taps
+    parts = _parts(g, n)
+    images = max(1, g.images // parts) if g.images > 1 else 1
+    counts = g.counts
+    g_part, x_part = images * g.groups * g.outputs * g.pixels, images * g.groups * volume
+    if g.images == 1:
+        counts = _three([g.counts[0], g.counts[1] // parts, g.counts[2]], 1)
+        g_part, x_part = math.prod(counts), counts[1] * g.stride[1] * step[1]
+    pixels = math.prod(counts)
+    k, products = images * pixels, parts * g.groups
+    left = gemm.pack_a_stage(
+        g.dtype,
+        Ref("input", 1),
+        0,
+        products,
+        g.outputs,
+        k,
+        g.pixels,
+        (pixels, g.groups * g.outputs * g.pixels, 1),
+        (g.groups, g_part, g.outputs * g.pixels),
+    )
+    merged = g.dilation[2] == 1
+    table = [
+        sum(i * d * t for i, d, t in zip(tap, g.dilation, step, strict=True))
+        for tap in itertools.product(*map(range, (*g.window[:2], 1 if merged else g.window[2])))
+    ]
+    length = g.channels * g.window[2] if merged else g.channels
+    args: list[Ref | int] = [_planes(1, g.itemsize), g.groups, x_part, volume, g.groups * volume]
+    args += [*counts, *(s * t for s, t in zip(g.stride, step, strict=True)), length, *table]
+    right = Stage(_kernel(kernels.PIXELS, "pixels", g.kind), args, 0)
+    compute = gemm.compute_stage(
+        g.kind, 2, right.kernel.address, products, products, g.outputs, n, k
+    )
+    rows = g.groups * g.outputs
+    stages = [left, _turn_stage(g, 1, size), right, _redirected(compute, 0, 2)]
+    stages.append(_place_stage(g, 2, rows, parts, (1, g.taps, g.channels), n, 0, (0, 1, g.taps)))
+    temporaries = [
+        gemm.packed_bytes(g.dtype, products, g.outputs, k),
+        _planes_bytes(g.images * g.groups * volume, g.itemsize),
+        parts * rows * n * g.itemsize,
+    ]
+    return Plan(stages, temporaries)
+
+
+def _parts(g: _Geometry, n: int) -> int:
+    """Into how many sums a weight's gradient is split, so that there is work for many threads."""
+    extent = g.images
+    if g.images == 1:
+        extent = g.counts[1] if g.counts[0] == 1 else 1
+    wanted = -(-8 // (g.groups * -(-n // gemm.NB)))
+    found = [p for p in range(1, min(extent, 16) + 1) if extent % p == 0]
+    return next((p for p in found if p >= wanted), found[-1])
+
+
+def _turn_stage(g: _Geometry, temp: int, size: Three) -> Stage:
+    """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
+    line = size[2] * g.channels
+    args: list[Ref | int] = [Ref("input", 0), _planes(temp, g.itemsize), g.channels]
+    args += [*g.sizes, *size, *g.low]
+    units = g.images * g.groups * size[0] * size[1]
+    moved = 2 * units * line * g.itemsize
+    return Stage(
+        _kernel(kernels.TURN, "turn", g.dtype), args, units, max(1, _GRAIN // line), bytes=moved
+    )

@@ -13,6 +13,8 @@ from tracecc_ir.graph import Node
 PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "dot_general": gemm.plan_dot,
     "conv": conv.plan_conv,
+    "conv_input_grad": conv.plan_input_grad,
+    "conv_weight_grad": conv.plan_weight_grad,
 }
 
 
