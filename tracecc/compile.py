@@ -15,11 +15,11 @@ from tracecc.pytree import flatten
 from tracecc.state import epoch, no_grad, thread
 from tracecc.tensor import Tensor
 from tracecc.trace.capture import Capture, capture
+from tracecc.trace.debug import report_trace, run_passes
 from tracecc.trace.entry import Entry
 from tracecc.trace.partition import partition
 from tracecc.trace.signature import shown, signature
 from tracecc_ir.graph import Graph
-from tracecc_ir.passes import pipeline
 
 
 def build(
@@ -29,7 +29,7 @@ def build(
     started = time.perf_counter()
     captured = trace(function, leaves, structure, names)
     if captured.cotangents:
-        joint = pipeline.run(captured.graph, until="simplified")[-1][1]
+        joint = run_passes(captured.graph, until="simplified")[-1][1]
         halves = partition(joint, captured.outputs, len(captured.cotangents))
         stages, forward = lower(halves.forward)
         _, backward = lower(halves.backward)
@@ -79,16 +79,16 @@ def _written_aliases(captured: Capture, leaves: list[Any]) -> frozenset[int]:
 
 def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
     """Runs the passes and hands the result to the backend."""
-    stages = dict(pipeline.run(graph))
+    stages = dict(run_passes(graph))
     executable = get_backend("cpu").compile_graph(stages["fused"])
     return stages, executable
 
 
 class CompiledFunction:
-    """A function that is traced, differentiated, fused and compiled at the first call of each signature.
+    """A function that is traced, fused and compiled at the first call of each signature.
 
-    Call it like the function itself. ``ir(stage)``, ``kernels()`` and ``explain()`` show what became
-    of the latest call.
+    Call it like the function itself. ``ir(stage)``, ``kernels()`` and ``explain()`` show what
+    became of the latest call.
     """
 
     def __init__(self, function: Callable):
@@ -143,6 +143,7 @@ class CompiledFunction:
             entry = build(self.function, leaves, structure, names, key)
             self._entries.setdefault(key, []).append(entry)
             self._log.append(f"{shown(key)}: {why}; {entry.seconds * 1e3:.0f} ms")
+            report_trace(_name(self), self._log[-1])
         return entry
 
     def _reason(self, key: Any, leaves: list[Any]) -> str:
@@ -160,7 +161,7 @@ class CompiledFunction:
         return sum(map(len, self._entries.values()))
 
     def ir(self, stage: str = "traced") -> Graph | str:
-        """The IR of the latest call after ``stage``: traced, grad, simplified, fused or scheduled."""
+        """The IR of the latest call after ``stage``: traced, grad, ..., fused or scheduled."""
         entry = self._latest()
         if stage == "scheduled":
             return entry.forward.schedule()
@@ -181,10 +182,12 @@ class CompiledFunction:
 
     def _latest(self) -> Entry:
         if self._last is None:
-            raise RuntimeError(
-                f"{self.__name__} has not been called yet, so there is nothing to show"
-            )  # type: ignore[attr-defined]
+            raise RuntimeError(f"{_name(self)} has not been called yet, so there is nothing to show")
         return self._last
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", "the function")
 
 
 def _leaf_names(function: Callable, args: tuple, kwargs: dict) -> list[str]:

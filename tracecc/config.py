@@ -61,7 +61,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "TRACECC_DEBUG",
         "0",
-        "1: report what was traced and compiled; 2: also each pass; 3: also kernel sources",
+        "1: a line on stderr per trace, with its reason and compile time; 2: also the IR after "
+        "each stage; 3: also verify the graph after every pass",
     ),
 )
 
