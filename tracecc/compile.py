@@ -112,6 +112,9 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if thread.trace is not None:  # nested: becomes part of the outer graph
             return self.function(*args, **kwargs)
+        last = self._last
+        if last is not None and not kwargs and last.accepts(args):
+            return last.run(args)
         leaves, structure = flatten((args, kwargs))
         return self._entry(leaves, structure, args, kwargs).run(leaves)
 

@@ -1,7 +1,8 @@
-"""One compiled signature: how a call's arguments, captured state and results meet its executable."""
+"""One compiled signature: how a call's arguments, state and results meet its executable."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 
 from tracecc.autograd.tape import TapeNode, attach
 from tracecc.backends import Executable
-from tracecc.pytree import unflatten
+from tracecc.pytree import LEAF, unflatten
 from tracecc.state import epoch, thread
 from tracecc.tensor import Tensor, wrap
 from tracecc.trace import read
 from tracecc.trace.capture import Capture, GradEffect, Result
 from tracecc.views import view
 from tracecc_ir.graph import Graph
+from tracecc_ir.types import TensorType
 
 
 @dataclass
@@ -41,14 +43,53 @@ class Entry:
     seconds: float = 0.0
     lock: Any = field(default_factory=threading.Lock)
 
-    def refusal(self, leaves: list[Any]) -> str | None:
+    def __post_init__(self) -> None:
+        c = self.capture
+        self._quick = _quick_checks(self.key)
+        self._storages: list[np.ndarray] | None = None
+        self._scalars = [(i, s.owner, s.key) for i, s in enumerate(c.sources) if s.kind == "scalar"]
+        self._numbers: list[Any] = [None] * len(c.sources)
+        self._dynamic = any(s.kind in ("grad", "input") for s in c.sources)
+        shown = {r.index for r in c.results if r.kind == "value"}
+        shown.update(i for kind, i in self.saved if kind == "output")
+        counts = [e.index for e in c.grads]
+        self._reusable = [
+            (n, e)
+            for n, e in enumerate(c.grads)
+            if e.index is not None
+            and e.index not in shown
+            and counts.count(e.index) == 1
+            and isinstance(e.target, Tensor)
+        ]
+        self._kept: dict[int, Tensor] = {}
+
+    def accepts(self, args: tuple) -> bool:
+        """The quick check: plain tensors of this signature, and every guard holds."""
+        quick = self._quick
+        if quick is None or len(args) != len(quick) or thread.grad_enabled is not self.key[2]:
+            return False
+        for a, (type_, requires_grad) in zip(args, quick, strict=True):
+            if (
+                not isinstance(a, Tensor)
+                or a._requires_grad is not requires_grad
+                or a._weak
+                or a._type != type_
+            ):
+                return False
+        if len(args) > 1 and len({id(a._storage) for a in args}) != len(args):
+            return False
+        return thread.inference is self.key[3] and self.refusal(args) is None
+
+    def refusal(self, leaves: Any) -> str | None:
         """Why this entry may not run these arguments (whose signature is equal), or None."""
-        why = self.capture.guards.failure(self.epoch != epoch.count)
-        if why is None and self.epoch != epoch.count:
+        moved = self.epoch != epoch.count
+        why = self.capture.guards.failure(moved)
+        if why is None and moved:
             self.epoch = epoch.count
+            self._storages = None
         return why or self._aliasing(leaves)
 
-    def _aliasing(self, leaves: list[Any]) -> str | None:
+    def _aliasing(self, leaves: Any) -> str | None:
         written, direct = self.capture.written, self.capture.direct
         if not written:
             return None
@@ -63,34 +104,61 @@ class Entry:
 
     # Running.
 
-    def run(self, leaves: list[Any]) -> Any:
+    def run(self, leaves: Any) -> Any:
         """One call."""
         c = self.capture
         inputs = [_array(leaves[i]) for i in c.arguments]
         with self.lock:
-            state = [self._state(s, leaves) for s in c.sources]
-            outputs = self.forward(inputs, state)
+            state = self._state(leaves)
+            outputs = self.forward(inputs, state, self._reuse())
         self.calls += 1
         for s in c.written:
             s.version += 1
         results = [self._result(r, leaves, outputs) for r in c.results]
         if self.backward is not None:
             self._attach(inputs, state, outputs, leaves, results)
-        for effect in c.grads:
-            self._set_grad(effect, leaves, outputs)
-        return unflatten(c.structure, iter(results))
+        for n, effect in enumerate(c.grads):
+            self._set_grad(n, effect, leaves, outputs)
+        return results[0] if c.structure is LEAF else unflatten(c.structure, iter(results))
 
-    def _state(self, source: Any, leaves: list[Any]) -> np.ndarray:
-        kind = source.kind
-        if kind == "storage":
+    def _state(self, leaves: Any) -> list[np.ndarray]:
+        """The arrays of the state slots: the same list as long as all of them are."""
+        held = self._storages
+        if held is None or self._dynamic:
+            held = [self._array_of(s, leaves) for s in self.capture.sources]
+            self._storages = held
+            self._numbers = [None] * len(held)
+        for i, owner, key in self._scalars:
+            value = owner[key] if type(owner) is dict and type(key) is str else read(owner, key)
+            if value != self._numbers[i]:
+                held[i][()] = self._numbers[i] = value
+        return held
+
+    @staticmethod
+    def _array_of(source: Any, leaves: Any) -> np.ndarray:
+        if source.kind == "storage":
             return source.owner.array
-        if kind == "scalar":
-            return np.array(read(source.owner, source.key), np.float64)
-        if kind == "grad":
+        if source.kind == "scalar":
+            return np.zeros((), np.float64)
+        if source.kind == "grad":
             return source.owner._grad._array
         target = leaves[source.key]
         target._storage.version += 1
         return target._array
+
+    def _reuse(self) -> dict[int, np.ndarray] | None:
+        """The memory of gradients of the last call that nobody else holds: it is written again."""
+        if not self._kept:
+            return None
+        reuse: dict[int, np.ndarray] = {}
+        for n, effect in self._reusable:
+            t = self._kept.get(n)
+            # The references: `_kept`, the leaf's `_grad`, `t` and the argument of getrefcount.
+            if t is None or effect.target._grad is not t or sys.getrefcount(t) > 4:
+                self._kept.pop(n, None)
+            elif sys.getrefcount(t._array) <= _ARRAY_REFERENCES:
+                reuse[effect.index] = t._array  # type: ignore[index]
+        return reuse
 
     def _result(self, r: Result, leaves: list[Any], outputs: list[np.ndarray]) -> Any:
         if r.kind == "value":
@@ -104,13 +172,19 @@ class Entry:
             return t if r.chain else t.detach()
         return t
 
-    def _set_grad(self, effect: GradEffect, leaves: list[Any], outputs: list[np.ndarray]) -> None:
+    def _set_grad(self, n: int, effect: GradEffect, leaves: Any, outputs: list[np.ndarray]) -> None:
         target = leaves[effect.target] if isinstance(effect.target, int) else effect.target
         before, grad = epoch.count, target._grad
-        if effect.index is not None:
-            target._set_grad(wrap(outputs[effect.index]))
-        else:
+        if effect.index is None:
             target._set_grad(effect.payload)
+        elif grad is not None and grad._array is outputs[effect.index]:
+            grad._storage.version += 1
+            return
+        else:
+            made = wrap(outputs[effect.index])
+            target._set_grad(made)
+            if any(n == k for k, _ in self._reusable):
+                self._kept[n] = made
         kept = (None if grad is None else grad._type) == (
             None if target._grad is None else target._grad._type
         )
@@ -136,6 +210,25 @@ class Entry:
         node.executable = self.backward
         node.saved = [pools[kind][i] for kind, i in self.saved]
         attach(node, heads)
+
+
+# A gradient's array is held by its tensor, by its storage and by the argument of getrefcount.
+_ARRAY_REFERENCES = 3
+
+
+def _quick_checks(key: Any) -> list[tuple[Any, bool]] | None:
+    """The type and flag of each argument, if all are positional tensors in memory of their own."""
+    structure, parts = key[0], key[1]
+    args, kwargs = structure[1]
+    if kwargs[1] or any(a is not LEAF for a in args[1]):
+        return None
+    checks = []
+    for part in parts:
+        if not (isinstance(part, tuple) and isinstance(part[0], TensorType)) or part[2]:
+            return None
+        checks.append((part[0], part[1]))
+    shared = len({part[3:] for part in parts}) != len(parts)
+    return None if shared else checks
 
 
 def _first(results: list[Any], recipes: list[Result], index: int) -> Tensor:

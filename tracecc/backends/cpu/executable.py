@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tracecc.backends.cpu.driver import Program as Table
 from tracecc.backends.cpu.emit import Emitted
+from tracecc.backends.cpu.memory import OutputPool, address_of, aligned_bytes
 from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule import Launch, Operand, Program
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.interpret import evaluate
+from tracecc_ir.types import TensorType
 
-ALIGNMENT = 64
+POOLED = 1 << 15  # bytes from which an output is worth the pool's bookkeeping
+_outputs = OutputPool()
 
 
 @dataclass(frozen=True)
@@ -104,17 +108,20 @@ class Executable:
         self.program, self._bound = program, bound
         self.kernels_compiled = compiled
         self._lock = threading.Lock()
-        self._arena = _aligned(program.arena_bytes)
+        self._arena = aligned_bytes(program.arena_bytes)
         self._inputs = [b for b in program.buffers if b.kind == "input"]
         self._states = [b for b in program.buffers if b.kind == "state"]
         counts = len(self._inputs), len(self._states), len(program.outputs)
         # Bases: inputs, states, outputs, then the arena. A pointer slot is a base plus an offset.
-        starts = np.cumsum([0, *counts])
+        starts = [sum(counts[:i]) for i in range(4)]
         self._start = dict(zip(("input", "state", "output", "arena"), starts, strict=True))
-        self._bases = np.zeros(int(starts[3]) + 1, np.int64)
-        self._bases[-1] = self._arena.ctypes.data
+        self._bases = [0] * (starts[3] + 1)
+        self._makers = [_maker(t) for t in program.outputs]
         self._build()
-        self._held: list[np.ndarray] | None = None
+        self._bind(starts[3], self._arena.ctypes.data)
+        self._held: Sequence[np.ndarray] | None = None
+        self._dense: list[np.ndarray] = []
+        self._strided: list[tuple[np.ndarray, np.ndarray]] = []
 
     def _build(self) -> None:
         """Fills the argument slots and cuts the launches into segments at host steps."""
@@ -128,13 +135,15 @@ class Executable:
                 segments[-1].extend(rows)
             else:
                 segments.append(rows)
-        self._slots = _aligned(8 * len(slots.values)).view(np.int64)
+        self._slots = aligned_bytes(8 * len(slots.values)).view(np.int64)
         self._slots[:] = slots.values
         start = self._slots.ctypes.data
         for at, target in slots.internal:
             self._slots[at] = start + 8 * target
-        table = np.array(slots.places, np.int64).reshape(-1, 3)
-        self._where, self._base, self._offset = table[:, 0].copy(), table[:, 1], table[:, 2].copy()
+        self._memory = memoryview(self._slots)
+        self._patches: list[list[tuple[int, int]]] = [[] for _ in self._bases]
+        for slot, base, offset in slots.places:
+            self._patches[base].append((slot, offset))
         self._segments: list[Table | Launch] = []
         for segment in segments:
             if isinstance(segment, Launch):
@@ -142,9 +151,6 @@ class Executable:
                 continue
             lines = [[r.address, start + 8 * r.args, r.units, r.grain] for r in segment]
             self._segments.append(Table(lines, max(r.scratch for r in segment)))
-        moving = self._base < self._start["state"]
-        moving |= (self._base >= self._start["output"]) & (self._base < self._start["arena"])
-        self._moving = (self._where[moving], self._base[moving].copy(), self._offset[moving])
 
     def _rows(self, b: Bound, slots: _Slots) -> list[_Row]:
         """The table rows of one launch, with its arguments appended to the slots."""
@@ -198,47 +204,69 @@ class Executable:
         return int(self._start[b.kind]) + b.place, 0
 
     def __call__(
-        self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray] = ()
+        self,
+        inputs: Sequence[np.ndarray],
+        state: Sequence[np.ndarray] = (),
+        reuse: Mapping[int, np.ndarray] | None = None,
     ) -> list[np.ndarray]:
         """Runs the graph.
 
         Args:
             inputs: one array per graph input, of its type; strided ones are copied.
-            state: one contiguous array per captured state; updates are written into them.
+            state: one array per captured state; updates are written into them.
+            reuse: memory for some of the outputs; the others get new memory.
 
         Returns:
-            One new array per graph output.
+            One array per graph output.
+
+        Raises:
+            IndexError: an index of a gather or scatter was out of range.
         """
         with self._lock:
+            if state is not self._held:
+                self._bind_state(state)
             arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in inputs]
-            outputs = [np.empty(t.shape, t.dtype.numpy) for t in self.program.outputs]
-            bases = self._bases
-            n = len(arrays)
-            for i, a in enumerate(arrays):
-                bases[i] = a.__array_interface__["data"][0]
-            first = int(self._start["output"])
-            for i, a in enumerate(outputs):
-                bases[first + i] = a.__array_interface__["data"][0]
-            held = self._held
-            if held is None or any(a is not b for a, b in zip(held, state, strict=True)):
-                held = self._rebind(list(state), n)
-            where, base, offset = self._moving
-            self._slots[where] = bases[base] + offset
+            for base, a in enumerate(arrays):
+                self._bind(base, address_of(a))
+            outputs = []
+            first = self._start["output"]
+            for i, make in enumerate(self._makers):
+                a = reuse.get(i) if reuse else None
+                if a is None:
+                    a = make()
+                outputs.append(a)
+                self._bind(first + i, address_of(a))
+            error = 0
             for segment in self._segments:
                 if isinstance(segment, Launch):
-                    self._host(segment, arrays, held, outputs)
+                    self._host(segment, arrays, self._dense, outputs)
                 else:
-                    segment.run()
-            return outputs
+                    error |= segment.run()
+            for original, dense in self._strided:
+                np.copyto(original, dense)
+        if error:
+            raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
+        return outputs
 
-    def _rebind(self, state: list[np.ndarray], inputs: int) -> list[np.ndarray]:
-        for i, a in enumerate(state):
-            if not a.flags.c_contiguous:
-                raise ValueError(f"state {i} must be contiguous, given strides {a.strides}")
-            self._bases[inputs + i] = a.ctypes.data
+    def _bind(self, base: int, address: int) -> None:
+        """Writes the address of an input or output into every slot that holds it."""
+        if self._bases[base] != address:
+            self._bases[base] = address
+            for slot, offset in self._patches[base]:
+                self._memory[slot] = address + offset
+
+    def _bind_state(self, state: Sequence[np.ndarray]) -> None:
+        """Points the table at these arrays; a strided one is copied in and out at each call."""
         self._held = state
-        self._slots[self._where] = self._bases[self._base] + self._offset
-        return state
+        self._dense = [np.ascontiguousarray(a) for a in state]
+        self._strided = [
+            (a, d) for a, d in zip(state, self._dense, strict=True) if not a.flags.c_contiguous
+        ]
+        if self._strided:
+            self._held = None  # their copies are of this moment
+        first = self._start["state"]
+        for i, a in enumerate(self._dense):
+            self._bind(first + i, address_of(a))
 
     def _host(
         self,
@@ -285,8 +313,17 @@ class Executable:
             f"{len(self._bound)} launches ({host} run by the interpreter), {len(kernels)} kernels, "
             f"{self.kernels_compiled} compiled in this call, {hits} from the disk cache, "
             f"{seconds * 1e3:.0f} ms\n"
-            f"arena {self.program.arena_bytes} bytes for {len(temporaries)} temporaries of {total} bytes"
+            f"arena {self.program.arena_bytes} bytes for {len(temporaries)} temporaries "
+            f"of {total} bytes"
         )
+
+
+def _maker(type: TensorType) -> Callable[[], np.ndarray]:
+    """What makes an output: large ones come from the pool, so that their pages stay warm."""
+    shape, dtype = tuple(int(n) for n in type.shape), type.dtype.numpy
+    if math.prod(shape) * dtype.itemsize < POOLED:
+        return lambda: np.empty(shape, dtype)
+    return lambda: _outputs.empty(shape, dtype)
 
 
 def _info(b: Bound) -> KernelInfo:
@@ -324,10 +361,3 @@ def _bits(kind: str, value: float) -> int:
         if kind == "f32":
             return int(np.float32(value).view(np.int32))
         return int(np.float64(value).view(np.int64))
-
-
-def _aligned(size: int) -> np.ndarray:
-    """Zeroed bytes on a cache line."""
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
