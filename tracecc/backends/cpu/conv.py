@@ -11,13 +11,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import gemm, toolchain
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
-from tracecc_ir.dims import Dim
 from tracecc_ir.graph import Node
 from tracecc_ir.ops.convolution import counts_of
 
@@ -88,7 +87,7 @@ def _three(values: Sequence[int], fill: int) -> Three:
     return a, b, c
 
 
-def _geometry(node: Node, x: Sequence[int | Dim], w: Sequence[int | Dim]) -> _Geometry | None:
+def _geometry(node: Node, x: Sequence[Any], w: Sequence[Any]) -> _Geometry | None:
     """The geometry for an input of shape `x` and a weight of shape `w`; None if one is empty."""
     dtype = node.inputs[0].type.dtype.name
     attrs = node.attrs
@@ -113,7 +112,8 @@ def _geometry(node: Node, x: Sequence[int | Dim], w: Sequence[int | Dim]) -> _Ge
 
 
 def _kernel(source: str, entry: str, dtype: str, *, independent: bool = True) -> toolchain.Kernel:
-    text = source.format(**gemm.names(dtype, tile(gemm.KINDS[dtype])))
+    shape = tile(gemm.KINDS[dtype])
+    text = source.format(lanes=shape.lanes, **gemm.names(dtype, shape))
     return toolchain.compile_kernel(text, entry, independent=independent)
 
 
@@ -170,7 +170,8 @@ def _patches_stage(
     if width == size[2]:
         width, height = width * height, 1
     args: list[Ref | int] = [_planes(temp, tile(kind).itemsize), _plane_size(layouts), channels]
-    args += [len(table), width, height, position[1], position[0], *table]
+    args += [len(table), width, height, position[1], position[0]]
+    args += [kernels.compile_copy(tile(kind), walks_taps=True).address, *table]
     return Stage(_kernel(kernels.PATCHES, "patches", kind), args, 0)
 
 
@@ -374,7 +375,12 @@ def plan_weight_grad(node: Node) -> Plan | None:
     ]
     length = g.channels * g.window[2] if merged else g.channels
     args: list[Ref | int] = [_planes(1, g.itemsize), g.groups, x_part, volume, g.groups * volume]
-    args += [*counts, *(s * t for s, t in zip(g.stride, step, strict=True)), length, *table]
+    steps = _three([s * t for s, t in zip(g.stride, step, strict=True)], 1)
+    if steps[1] == counts[2] * steps[2]:
+        steps = (steps[0], counts[1] * steps[1], steps[2])
+        counts = (counts[0], 1, counts[1] * counts[2])
+    args += [*counts, *steps, length]
+    args += [kernels.compile_copy(tile(g.kind), walks_taps=False).address, *table]
     right = Stage(_kernel(kernels.PIXELS, "pixels", g.kind), args, 0)
     compute = gemm.compute_stage(
         g.kind, 2, right.kernel.address, products, products, g.outputs, n, k

@@ -1,7 +1,12 @@
 """Kernel sources of convolutions: the copy of the source, the packing functions, the result.
 
-They are filled in with `gemm.names`.
+They are filled in with `gemm.names` and the vector's `lanes`.
 """
+
+from __future__ import annotations
+
+from tracecc.backends.cpu import toolchain
+from tracecc.backends.cpu.microkernel import Tile
 
 # Units are (plane, phase of each dimension). Phase p of a dimension with stride s holds the padded
 # positions q * s + p * dilation % s.
@@ -51,16 +56,15 @@ def spread(args, begin, end, scratch):
                 to += q2
 """
 
-# B[(channel, tap), (row, pixel)]. Columns come in runs of contiguous pixels; a later run in a
-# panel overwrites what an earlier one read beyond its end.
+# B[(channel, tap), (row, pixel)]. Columns come in runs of contiguous pixels; in a vector that holds
+# several, each one overwrites what the one before read beyond its end.
 PATCHES = """
 def patches(args, z, block, to):
     k0 = i64_arg(block, 0)
     kc = i64_arg(block, 1)
     j0 = i64_arg(block, 2)
     nc = i64_arg(block, 3)
-    x = {kind}_ptr(args, 0)
-    o = {kind}_at(to)
+    x = i64_arg(args, 0)
     plane = i64_arg(args, 1)
     channels = i64_arg(args, 2)
     taps = maximum(i64_arg(args, 3), 1)
@@ -68,38 +72,19 @@ def patches(args, z, block, to):
     height = i64_arg(args, 5)
     row = i64_arg(args, 6)
     depth = i64_arg(args, 7)
+    copy = i64_arg(args, 8)
     base = (z * channels + k0 // taps) * plane
     first = k0 % taps
     w = j0 % width
     y = j0 // width % height
     up = j0 // width // height
-    for p in range(0, nc, {nr}):
-        cols = minimum(nc - p, {nr})
+    for p in range(0, nc, {lanes}):
+        cols = minimum(nc - p, {lanes})
+        d = to + (p // {nr} * {nr} * kc + p % {nr}) * {size}
         j = 0
         while j < cols:
-            at = base + up * depth + y * row + w - j
-            d = p * kc
-            tap = first
-            if j == 0:
-                for k in range(kc):
-                    s = at + i64_arg(args, 8 + tap)
-                    for i in range({nr}):
-                        o[d + i] = x[s + i]
-                    d += {nr}
-                    tap += 1
-                    if tap == taps:
-                        tap = 0
-                        at += plane
-            else:
-                for k in range(kc):
-                    s = at + i64_arg(args, 8 + tap)
-                    for i in range({nr}):
-                        o[d + i] = select(i >= j, x[s + i], o[d + i])
-                    d += {nr}
-                    tap += 1
-                    if tap == taps:
-                        tap = 0
-                        at += plane
+            s = x + (base + up * depth + y * row + w - j) * {size}
+            call_epilogue(copy, d, s, kc, args, first, j, 0)
             run = minimum(width - w, cols - j)
             j += run
             w += run
@@ -180,8 +165,7 @@ def pixels(args, z, block, to):
     kc = i64_arg(block, 1)
     j0 = i64_arg(block, 2)
     nc = i64_arg(block, 3)
-    x = {kind}_ptr(args, 0)
-    o = {kind}_at(to)
+    x = i64_arg(args, 0)
     groups = i64_arg(args, 1)
     part_stride = i64_arg(args, 2)
     group_stride = i64_arg(args, 3)
@@ -193,6 +177,7 @@ def pixels(args, z, block, to):
     s1 = i64_arg(args, 9)
     s2 = i64_arg(args, 10)
     length = i64_arg(args, 11)
+    copy = i64_arg(args, 12)
     e2 = k0 % n2
     e1 = k0 // n2 % n1
     e0 = k0 // (n2 * n1) % n0
@@ -204,25 +189,23 @@ def pixels(args, z, block, to):
     volume = image_stride - n0 * s0
     tap = j0 // length
     c = j0 % length
-    for p in range(0, nc, {nr}):
-        cols = minimum(nc - p, {nr})
+    for p in range(0, nc, {lanes}):
+        cols = minimum(nc - p, {lanes})
         j = 0
         while j < cols:
-            s = base + i64_arg(args, 12 + tap) + c - j
-            d = p * kc
+            d = to + (p // {nr} * {nr} * kc + p % {nr}) * {size}
+            s = base + i64_arg(args, 13 + tap) + c - j
             f2 = e2
             f1 = e1
             f0 = e0
-            for k in range(kc):
-                if j == 0:
-                    for i in range({nr}):
-                        o[d + i] = x[s + i]
-                else:
-                    for i in range({nr}):
-                        o[d + i] = select(i >= j, x[s + i], o[d + i])
-                d += {nr}
-                s += s2
-                f2 += 1
+            left = kc
+            while left > 0:
+                rows = minimum(left, n2 - f2)
+                call_epilogue(copy, d, x + s * {size}, rows, s2 * {size}, 0, j, 0)
+                d += rows * {nr} * {size}
+                s += rows * s2
+                left -= rows
+                f2 += rows
                 if f2 == n2:
                     f2 = 0
                     s += line
@@ -273,3 +256,89 @@ def place(args, begin, end, scratch):
                         o[to + k * s2] = {store}(total)
                 at += n2
 """
+
+
+def compile_copy(shape: Tile, *, walks_taps: bool) -> toolchain.Kernel:
+    """`entry(to, from, rows, step, tap, low, _)`: one vector of each row of a panel of B.
+
+    Lanes from `low` on are written. `step` is the bytes from one source row to the next or, if
+    `walks_taps`, the arguments of `patches`, whose table then says where each row lies.
+    """
+    return toolchain.compile_ir(lambda: _copy(shape, walks_taps), f"copy 1 {walks_taps} {shape}")
+
+
+def _copy(shape: Tile, walks_taps: bool) -> str:
+    vector = f"<{shape.lanes} x {'float' if shape.kind == 'f32' else 'double'}>"
+    lanes, size = f"<{shape.lanes} x i64>", shape.itemsize
+    numbers = ", ".join(f"i64 {i}" for i in range(shape.lanes))
+    text = [
+        "define void @entry(i64 %to, i64 %from, i64 %rows, i64 %step, i64 %tap, i64 %low, "
+        "i64 %unused) {",
+        "start:",
+        f"  %low0 = insertelement {lanes} undef, i64 %low, i32 0",
+        f"  %lows = shufflevector {lanes} %low0, {lanes} undef, "
+        f"<{shape.lanes} x i32> zeroinitializer",
+        f"  %mask = icmp sge {lanes} <{numbers}>, %lows",
+    ]
+    if walks_taps:
+        text += [
+            "  %ap = inttoptr i64 %step to ptr",
+            "  %planep = getelementptr i64, ptr %ap, i64 1",
+            "  %plane = load i64, ptr %planep",
+            f"  %planeb = mul i64 %plane, {size}",
+            "  %tapsp = getelementptr i64, ptr %ap, i64 3",
+            "  %taps = load i64, ptr %tapsp",
+            "  %table = getelementptr i64, ptr %ap, i64 9",
+        ]
+    text += [
+        "  %some = icmp sgt i64 %rows, 0",
+        "  %all = icmp sle i64 %low, 0",
+        "  br i1 %some, label %enter, label %done",
+        "enter:",
+        "  br i1 %all, label %whole, label %mixed",
+    ]
+    for name in ("whole", "mixed"):
+        text += [
+            f"{name}:",
+            f"  %k{name} = phi i64 [%rows, %enter], [%l{name}, %{name}]",
+            f"  %d{name} = phi i64 [%to, %enter], [%e{name}, %{name}]",
+            f"  %s{name} = phi i64 [%from, %enter], [%u{name}, %{name}]",
+        ]
+        if walks_taps:
+            text += [
+                f"  %t{name} = phi i64 [%tap, %enter], [%v{name}, %{name}]",
+                f"  %op{name} = getelementptr i64, ptr %table, i64 %t{name}",
+                f"  %o{name} = load i64, ptr %op{name}",
+                f"  %ob{name} = mul i64 %o{name}, {size}",
+                f"  %a{name} = add i64 %s{name}, %ob{name}",
+                f"  %p{name} = inttoptr i64 %a{name} to ptr",
+                f"  %n{name} = add i64 %t{name}, 1",
+                f"  %w{name} = icmp eq i64 %n{name}, %taps",
+                f"  %v{name} = select i1 %w{name}, i64 0, i64 %n{name}",
+                f"  %x{name} = add i64 %s{name}, %planeb",
+                f"  %u{name} = select i1 %w{name}, i64 %x{name}, i64 %s{name}",
+            ]
+        else:
+            text += [
+                f"  %p{name} = inttoptr i64 %s{name} to ptr",
+                f"  %u{name} = add i64 %s{name}, %step",
+            ]
+        text += [
+            f"  %q{name} = inttoptr i64 %d{name} to ptr",
+            f"  %r{name} = load {vector}, ptr %p{name}, align {size}",
+        ]
+        value = f"%r{name}"
+        if name == "mixed":
+            text += [
+                f"  %old = load {vector}, ptr %q{name}, align {size}",
+                f"  %new = select <{shape.lanes} x i1> %mask, {vector} {value}, {vector} %old",
+            ]
+            value = "%new"
+        text += [
+            f"  store {vector} {value}, ptr %q{name}, align {size}",
+            f"  %e{name} = add i64 %d{name}, {shape.nr * size}",
+            f"  %l{name} = sub i64 %k{name}, 1",
+            f"  %m{name} = icmp sgt i64 %l{name}, 0",
+            f"  br i1 %m{name}, label %{name}, label %done",
+        ]
+    return "\n".join([*text, "done:", "  ret void", "}", ""])
