@@ -4,9 +4,9 @@ import threading
 
 import numpy as np
 import pytest
-import tracecc.nn.functional as F
 
 import tracecc as tc
+import tracecc.nn.functional as F
 from tracecc import nn, optim
 from tracecc.trace import TraceError
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tracecc.nn.functional as F
 
 import tracecc as tc
+import tracecc.nn.functional as F
 from tracecc import nn, optim
 
 STEPS = 20

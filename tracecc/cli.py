@@ -1,4 +1,4 @@
-"""The command line: dump the IR of a function, run passes over IR text, run IR text, look after the cache."""
+"""The command line: dump a function's IR, run passes over IR text, run it, look after the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from tracecc_ir.passes import pipeline
 from tracecc_ir.text import parse, parse_type, print_graph
 from tracecc_ir.verify import verify
 
-STAGES = ("traced", "grad", "simplified", "fused", "scheduled")
+STAGES = ("traced", "grad", "simplified", "decomposed", "fused", "scheduled")
+GRAPH_HELP = "a file of IR text, or - for standard input"
 
 
 class UsageError(Exception):
@@ -61,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     dump.add_argument("--no-locations", action="store_true", help="leave out the user's lines")
 
     opt = _command(commands, "opt", opt_command, "run passes over IR text: text in, text out")
-    opt.add_argument("graph", metavar="GRAPH.tir", help="a file of IR text, or - for standard input")
+    opt.add_argument("graph", metavar="GRAPH.tir", help=GRAPH_HELP)
     opt.add_argument(
         "--passes",
         default="",
@@ -70,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     run = _command(commands, "run", run_command, "run IR text on arrays")
-    run.add_argument("graph", metavar="GRAPH.tir", help="a file of IR text, or - for standard input")
+    run.add_argument("graph", metavar="GRAPH.tir", help=GRAPH_HELP)
     run.add_argument("--inputs", default="", metavar="A.npy,...", help="one .npy file per input")
     run.add_argument("--state", default="", metavar="S.npy,...", help="one .npy file per state")
     run.add_argument("--interpret", action="store_true", help="by the interpreter, not compiled")
@@ -127,7 +129,8 @@ def load_module(path: str) -> Any:
     if not file.is_file():
         raise UsageError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     sys.path.insert(0, str(file.parent))

@@ -185,7 +185,7 @@ class CompiledFunction:
 
     def _latest(self) -> Entry:
         if self._last is None:
-            raise RuntimeError(f"{_name(self)} has not been called yet, so there is nothing to show")
+            raise RuntimeError(f"{_name(self)} has not been called yet: there is nothing to show")
         return self._last
 
 

@@ -1,4 +1,4 @@
-"""Control flow on tensor values: `cond`, `while_loop` and `scan`, eager and inside compiled functions."""
+"""Control flow on tensor values: `cond`, `while_loop` and `scan`, eager and compiled."""
 
 from __future__ import annotations
 
@@ -61,13 +61,14 @@ def cond(
 
 
 def while_loop(cond_fn: Callable, body_fn: Callable, carried_inputs: Sequence[Any]) -> tuple:
-    """Repeats ``carried = body_fn(*carried)`` while ``cond_fn(*carried)`` holds; returns ``carried``.
+    """Repeats ``carried = body_fn(*carried)`` while ``cond_fn(*carried)``; returns ``carried``.
 
     Eager it is a Python loop and gradients flow through it. Under a trace it is one node, forward
     only: differentiate a loop of known length with `scan`.
 
     >>> import tracecc as tc
-    >>> tc.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2), (tc.tensor(0), tc.tensor(1.0)))
+    >>> start = tc.tensor(0), tc.tensor(1.0)
+    >>> tc.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2), start)
     (tensor(3), tensor(8.))
     """
     carried = tuple(carried_inputs)
@@ -99,7 +100,7 @@ def scan(
     dim: int = 0,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Folds ``carry, y = combine_fn(carry, x)`` over slices of ``xs``; returns the last carry and stacked ys.
+    """Folds ``carry, y = combine_fn(carry, x)`` over slices of ``xs``: the last carry, stacked ys.
 
     Args:
         combine_fn: from a carry and one slice to the next carry (same types) and an output.

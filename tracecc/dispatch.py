@@ -1,8 +1,9 @@
-"""The one door: every tensor operation goes through `apply`, which traces or evaluates, then records."""
+"""The one door: every tensor operation goes through `apply`: traced or evaluated, then recorded."""
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,8 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple
     """
     attrs = op.bind(attrs or {})
     trace = thread.trace
-    if trace is not None:
-        outputs = trace.emit(op, inputs, attrs)
-    else:
-        outputs = _evaluate(op, inputs, attrs)
+    run = _evaluate if trace is None else trace.emit
+    outputs = run(op, inputs, attrs)
     if thread.grad_enabled and op.differentiable:
         for t in inputs:
             if t._requires_grad:

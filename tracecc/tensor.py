@@ -1,4 +1,4 @@
-"""Tensor: a typed array with PyTorch's semantics, concrete (NumPy memory) or traced (a graph value).
+"""Tensor: a typed array with PyTorch's semantics, concrete (NumPy memory) or a traced value.
 
 This file holds the data model: memory, views, versions, gradients. The operations are functions in
 `tracecc.functional`, attached as methods there.
@@ -25,7 +25,7 @@ class Storage:
 
     Attributes:
         version: counts in-place writes, so that autograd can refuse overwritten saved values.
-        history: counts in-place writes that autograd recorded, so that views know to refresh theirs.
+        history: counts in-place writes that autograd recorded, so that views refresh theirs.
         array: the memory; None while it exists only inside a trace.
     """
 
@@ -181,7 +181,8 @@ class Tensor:
     def requires_grad(self, value: bool) -> None:
         if value and self._type.dtype.kind != "float":
             raise RuntimeError(
-                f"only floating point tensors can require gradients, given {self._type.dtype.public}"
+                "only floating point tensors can require gradients, "
+                f"given {self._type.dtype.public}"
             )
         if not value and self._grad_fn is not None:
             raise RuntimeError(
@@ -250,7 +251,7 @@ class Tensor:
             )
 
     def _write(self, result: Tensor) -> Tensor:
-        """Stores ``result`` (same shape and dtype) into this tensor's memory and takes its history."""
+        """Stores ``result`` (same shape and dtype) into this tensor's memory; takes its history."""
         if result._type != self._type:
             raise RuntimeError(
                 f"result type {result._type!r} can't be stored in place in a tensor of type "

@@ -1,13 +1,14 @@
-"""Views: tensors that share memory, the chain of movement ops behind each, and writes through it."""
+"""Views: tensors that share memory, the movement ops behind each, and writes through them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tracecc.autograd.tape import record
-from tracecc.dispatch import emitter, expr
+from tracecc.dispatch import expr
 from tracecc.state import enable_grad, thread
 from tracecc.tensor import Tensor, _new, _setup
+from tracecc_ir.interpret import evaluate
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.ops import dynamic_update, flip, iota, permute, reshape, scatter
 from tracecc_ir.ops import slice as slice_op
@@ -17,14 +18,17 @@ from tracecc_ir.types import TensorType, i64
 def view(x: Tensor, op: Op, attrs: Attrs) -> Tensor:
     """The result of a movement op on ``x`` as a view: it shares memory, writes go through.
 
-    Raises RuntimeError if a concrete tensor's strides do not allow it (a reshape that needs a copy).
+    Raises RuntimeError if a concrete tensor's strides do not allow it (reshape needs a copy).
     """
     attrs = op.bind(attrs)
     (type_,) = op.result_types([x._type], attrs)
     v = _new(Tensor)
     array = None
     if x._array is not None:
-        array = reshape_strides(x, type_) if op is reshape else op.reference(x._array, **attrs)  # type: ignore[misc]
+        if op is reshape:
+            array = reshape_strides(x, type_)
+        else:
+            (array,) = evaluate(op, [x._array], attrs)
     _setup(v, array, type_, x._storage)
     v._chain = (*x._chain, (op, attrs))
     v._base = x._base if x._base is not None else x
@@ -39,7 +43,7 @@ def reshape_strides(x: Tensor, type_: TensorType) -> Any:
     assert array is not None
     out = array.view()
     try:
-        out.shape = type_.shape
+        out.shape = type_.sizes
     except AttributeError:
         raise RuntimeError(
             f"view size {list(type_.shape)} is not compatible with the tensor's size "
@@ -49,7 +53,7 @@ def reshape_strides(x: Tensor, type_: TensorType) -> Any:
 
 
 def can_view(x: Tensor, shape: tuple) -> bool:
-    """Whether ``reshape`` of ``x`` needs no copy (traced tensors follow the strides they would have)."""
+    """Whether ``reshape`` of ``x`` needs no copy (traced: by the strides it would have)."""
     if x._array is None:
         return all(op is not permute and op is not slice_op for op, _ in x._chain)
     try:

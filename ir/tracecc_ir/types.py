@@ -164,6 +164,18 @@ class TensorType(NamedTuple):
         return product(self.shape)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a type without symbolic sizes.
+
+        Raises:
+            TypeError: a size is symbolic.
+        """
+        known = tuple(s for s in self.shape if isinstance(s, int))
+        if len(known) < len(self.shape):
+            raise TypeError(f"the sizes of {self!r} are not known")
+        return known
+
+    @property
     def nbytes(self) -> Size:
         return self.size * self.dtype.itemsize
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from tracecc.autograd.function import Function, FunctionCtx
 from tracecc.autograd.tape import anomaly, backward_pass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tracecc.state import enable_grad, no_grad, thread
 from tracecc.tensor import Tensor, _new, _setup, handle
@@ -19,7 +20,7 @@ _sequence = itertools.count()
 
 
 class Saved:
-    """A tensor as it was when an op used it: unpacking refuses if its memory was overwritten since."""
+    """A tensor as it was when an op used it: unpacking refuses if it was overwritten since."""
 
     __slots__ = ("_hold", "version")
 
@@ -41,7 +42,7 @@ class Saved:
         return self._hold._type
 
     def unpack(self, node: TapeNode, index: int | None = None) -> Tensor:
-        """The tensor; ``index`` makes it output ``index`` of ``node`` (kept apart to avoid a cycle)."""
+        """The tensor; ``index`` makes it output ``index`` of ``node`` (apart, to avoid a cycle)."""
         t = self._hold
         if t._array is not None and t._storage.version != self.version and thread.trace is None:
             raise RuntimeError(
@@ -95,7 +96,7 @@ class TapeNode:
         return tuple(e if e is not None else (None, 0) for e in self.edges)
 
     def apply(self, gs: list[Tensor | None], wanted: list[bool], keep: bool) -> list[Tensor | None]:
-        """Gradients of the operands given those of the outputs; ``keep`` whether to run again later."""
+        """Gradients of the operands given those of the outputs; ``keep``: may run again later."""
         raise RuntimeError(f"{self.name()} cannot run backward")
 
     def __repr__(self) -> str:
@@ -240,7 +241,7 @@ def backward_pass(
             if targets is None:
                 _accumulate(node, g, create_graph)
             elif (at := targets.get(_key(to))) is not None:
-                found[at] = g if found[at] is None else found[at] + g  # type: ignore[operator]
+                found[at] = _sum(found[at], g)
             return
         if reaches is not None and node not in reaches and _key(to) not in (targets or ()):
             return
@@ -248,7 +249,7 @@ def backward_pass(
         if slots is None:
             slots = pending[node] = [None] * len(node.types)
             heapq.heappush(heap, (-node.sequence, node))
-        slots[index] = g if slots[index] is None else slots[index] + g  # type: ignore[operator]
+        slots[index] = _sum(slots[index], g)
 
     with enable_grad() if create_graph else no_grad():
         for root, g in zip(roots, grads, strict=True):
@@ -268,9 +269,13 @@ def backward_pass(
                 raise RuntimeError(
                     f"{node.name()} returned {len(results)} gradients, expected {len(node.edges)}"
                 )
-            for to, g in zip(node.edges, results, strict=True):
-                send(to, g)
+            for to, part in zip(node.edges, results, strict=True):
+                send(to, part)
     return None if targets is None else found
+
+
+def _sum(before: Tensor | None, g: Tensor) -> Tensor:
+    return g if before is None else before + g
 
 
 def _key(to: tuple[Any, int] | None) -> tuple[int, int]:

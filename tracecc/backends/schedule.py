@@ -339,7 +339,7 @@ class _Scheduler:
     # Copies at the end.
 
     def _copies(self, outputs: list[Buffer]) -> None:
-        """Results that were not computed in place: first those that read memory others overwrite."""
+        """Results not computed in place: first those that read memory others overwrite."""
         pairs = [
             (self._operand(v), Operand(b, v.type))
             for v, b in zip(self.graph.outputs, outputs, strict=True)

@@ -1,4 +1,4 @@
-"""From a fused group's graph to straight-line scalar code over loops: movement becomes index arithmetic."""
+"""From a fused group to straight-line scalar code over loops: movement is index arithmetic."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class _Lowering:
         self.rows = math.prod(kept)
 
     def _element_mapping(self) -> Affine:
-        """The row-major index, in the reduction's operand or the map's output, of the loop's element."""
+        """The loop's element as a row-major index in the reduction's operand or map's output."""
         anchor = _anchor(self.graph)
         if anchor is None:
             return Affine(0, row_major(self.body.extents))
@@ -199,7 +199,7 @@ class _Lowering:
         return self.known[key]
 
     def value(self, v: Value, mapping: Mapping, guard: int) -> int:
-        """The number of the instruction that computes ``v`` at an index, valid where ``guard`` holds."""
+        """The instruction (its number) that computes ``v`` at an index where ``guard`` holds."""
         key = (v, mapping, guard)
         if key not in self.memo:
             self.memo[key] = self._value(v, mapping, guard)

@@ -24,8 +24,8 @@ def chunked(body: Body, inputs: int) -> tuple[Body, Body, list[DType], int] | No
         inputs: how many of its parameters are inputs.
 
     Returns:
-        The partial kernel (inputs -> partials), the combining one (inputs, partials -> outputs), the
-        partials' element types and how many elements each has; None where one launch is right.
+        The partial kernel (inputs -> partials), the combining one (inputs, partials -> outputs),
+        the partials' element types and how many elements each has; None where one launch is right.
     """
     found = [n for n, i in enumerate(body.code) if i.op in REDUCES]
     loops = [k for k, r in enumerate(body.reduced) if r]

@@ -1,4 +1,4 @@
-"""Index arithmetic of the schedule: affine expressions over loop counters, and how reshape moves through them."""
+"""Index arithmetic of the schedule: affine expressions over loop counters, and reshape of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Unfusable(Exception):
 
 
 class SplitLoop(Exception):
-    """The loops are too coarse for a reshape: loop ``loop`` must become two, the inner of ``size``."""
+    """The loops are too coarse for a reshape: ``loop`` must become two, the inner of ``size``."""
 
     def __init__(self, loop: int, size: int):
         self.loop, self.size = loop, size
@@ -92,8 +92,8 @@ def _divide(index: Affine, size: int, extents: Sequence[int]) -> tuple[Affine, A
     """Quotient and remainder by ``size``."""
     if index.dynamic:
         if all(c % size == 0 for _, c in index.dynamic):
-            high, low = _divide(index._replace(dynamic=()), size, extents)
-            return high._replace(dynamic=tuple((i, c // size) for i, c in index.dynamic)), low
+            quotient, rest = _divide(index._replace(dynamic=()), size, extents)
+            return quotient._replace(dynamic=tuple((i, c // size) for i, c in index.dynamic)), rest
         raise Unfusable("a looked-up index crosses a reshape")
     high = [0] * len(index.coefs)
     low = [0] * len(index.coefs)

@@ -107,13 +107,10 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """
     if decimals == 0 or input._type.dtype.kind != "float":
         return _round(input)
-    scale = 10.0 ** builtin_abs(decimals)
+    scale = 10.0 ** math.fabs(decimals)
     if decimals > 0:
         return div(_round(mul(input, scale)), scale)
     return mul(_round(div(input, scale)), scale)
-
-
-builtin_abs = math.fabs
 
 
 def square(input: Tensor) -> Tensor:
@@ -293,6 +290,9 @@ def fmod(input: Any, other: Any) -> Tensor:
     return emit(ops.fmod, *match(input, other))
 
 
+_ROOTS = {0.5: ops.sqrt, -1: ops.reciprocal, -0.5: ops.rsqrt}
+
+
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; small constant exponents become multiplications."""
     if isinstance(input, Tensor) and is_number(exponent):
@@ -308,12 +308,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
                 return clone(x)
             if exponent == 3:
                 return emit(ops.mul, emit(ops.square, x), x)
-            if exponent == 0.5 and dtype.kind == "float":
-                return emit(ops.sqrt, x)
-            if exponent == -1 and dtype.kind == "float":
-                return emit(ops.reciprocal, x)
-            if exponent == -0.5 and dtype.kind == "float":
-                return emit(ops.rsqrt, x)
+            if exponent in _ROOTS and dtype.kind == "float":
+                return emit(_ROOTS[exponent], x)
     return emit(ops.pow, *match(input, exponent))
 
 

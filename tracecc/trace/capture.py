@@ -33,7 +33,7 @@ class Result:
 
 @dataclass
 class GradEffect:
-    """``grad`` of ``target`` (a tensor, or an argument's index) becomes graph output ``index``, or None."""
+    """``grad`` of ``target`` (a tensor, an argument's index) becomes output ``index``, or None."""
 
     target: Any
     index: int | None = None

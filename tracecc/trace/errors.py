@@ -8,7 +8,7 @@ from tracecc.trace.location import user_location
 
 
 class TraceError(RuntimeError):
-    """The function cannot become one graph as it is written; the message names the line and the way out."""
+    """The function cannot become one graph as written; the message names the line and a way out."""
 
 
 def concrete_value_needed(t: Any, what: str) -> TraceError:

@@ -179,7 +179,7 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 
 
 def reachable_functions(function: Any) -> list[types.FunctionType]:
-    """The user's Python functions that ``function`` may call, found through closures and globals."""
+    """The user's Python functions that ``function`` may call, through closures and globals."""
     found: list[types.FunctionType] = []
     stack, seen = [function], set()
     while stack:

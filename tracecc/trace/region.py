@@ -82,8 +82,8 @@ class Region:
             self._outputs = [tracer.value(t) for t in outs]
         if any(m.value is not m.initial for m in tracer.memory.values() if m.initial is not None):
             raise TraceError(
-                f"{user_location()}: a control flow function writes a tensor in place that was made "
-                "outside of it (or draws random numbers); return the new value instead"
+                f"{user_location()}: a control flow function writes a tensor in place that was "
+                "made outside of it (or draws random numbers); return the new value instead"
             )
         self._builder, self._free = tracer.builder, tracer.free
         self.free = [t for t, _ in tracer.free]

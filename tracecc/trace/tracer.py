@@ -1,8 +1,8 @@
 """The tracer: operations append to a graph; memory that exists already becomes captured state.
 
-Values are immutable, so memory is functionalised: each storage has a current value, an in-place write
-replaces it, a view is recomputed from its base's current value, and at the end every captured
-storage whose value changed becomes an update.
+Values are immutable, so memory is functionalised: each storage has a current value, an in-place
+write replaces it, a view is recomputed from its base's current value, and at the end every
+captured storage whose value changed becomes an update.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Tracer:
         array = storage.array
         if array is None:
             raise TraceError(
-                f"{user_location()}: a tensor made inside another trace that has ended is used here; "
+                f"{user_location()}: a tensor made in another trace that has ended is used here; "
                 "return it from the compiled function instead of storing it elsewhere"
             )
         self.guards.tensor(t._base if t._base is not None else t)

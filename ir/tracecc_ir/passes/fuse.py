@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from tracecc_ir.graph import Graph, Node, Update, Value, topological
 from tracecc_ir.op import op_named
 from tracecc_ir.passes.fuse_space import (
-    CHEAP,
     Group,
     fusible,
     group_of,
@@ -34,7 +33,8 @@ def fuse(graph: Graph) -> Graph:
 
         %b = kernel exp_mul(%x) { ... } : f32[8]
 
-    Sizes decide what is worth fusing, so a graph that still holds symbolic sizes is returned as it is.
+    Sizes decide what is worth fusing, so a graph that still holds symbolic sizes is returned
+    as it is.
     """
     values = [*graph.parameters(), *(v for n in graph.nodes for v in n.outputs)]
     if any(v.type.is_symbolic for v in values):
@@ -46,7 +46,7 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _private_copies(graph: Graph) -> tuple[list[Node], list[Value]]:
-    """Gives every reader its own copy of what costs less than memory: constants, movement, and cheap
+    """Gives every reader its own copy of what costs less than memory: constants, movement, cheap
     operations on one large operand."""
     new: dict[Value, Value] = {v: v for v in graph.parameters()}
     nodes: list[Node] = []
@@ -103,7 +103,7 @@ class _Plan:
                     self.after[self.group[v.node]].add(self.group[node])
 
     def grow(self) -> None:
-        """Merges along edges by bytes saved until nothing changes, then siblings that share reads."""
+        """Merges along edges by bytes saved until nothing changes, then siblings sharing reads."""
         edges = [(v.node, n) for n in self.nodes for v in dict.fromkeys(n.inputs) if v.node]
         edges = [e for e in edges if fusible(e[0]) and fusible(e[1])]
         edges.sort(key=lambda e: -sum(v.type.nbytes for v in e[0].outputs if v in e[1].inputs))

@@ -1,9 +1,10 @@
-"""What fusion asks of nodes and groups: which ops fuse, over which space, and why two groups may not merge."""
+"""What fusion asks of nodes and groups: what fuses, over which space, why two may not merge."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tracecc_ir.graph import Node, Value
 
@@ -120,7 +121,11 @@ def same_space(a: Group, b: Group) -> bool:
 
 
 def _elements(group: Group) -> int:
-    return max(v.type.size for n in group.nodes for v in n.outputs)  # type: ignore[type-var]
+    return _largest(v for n in group.nodes for v in n.outputs)
+
+
+def _largest(values: Iterable[Value]) -> int:
+    return max((math.prod(v.type.sizes) for v in values), default=0)
 
 
 Users = dict[Value, list[Node]]
@@ -157,7 +162,7 @@ class _Levels:
             self.elements = math.prod(s for s, _ in dims)
             self.rows = math.prod(s for s, reduced in dims if not reduced)
         else:
-            self.elements = max(v.type.size for v in self.leaving) if self.leaving else 0  # type: ignore[type-var]
+            self.elements = _largest(self.leaving)
             self.rows = -1
         self.levels: dict[Value, set[str]] = {}
 
@@ -274,7 +279,7 @@ class _Levels:
 
 
 def _nested(a: tuple, b: tuple) -> bool:
-    """Whether the two shapes of one size have a common refinement (their prefix products interleave)."""
+    """Whether two shapes of one size have a common refinement (prefix products interleave)."""
 
     def cuts(shape: tuple) -> list[int]:
         total, found = 1, []
@@ -284,4 +289,4 @@ def _nested(a: tuple, b: tuple) -> bool:
         return found
 
     all_cuts = sorted({1, *cuts(a), *cuts(b)})
-    return all(large % small == 0 for small, large in zip(all_cuts[:-1], all_cuts[1:], strict=True))
+    return all(large % small == 0 for small, large in itertools.pairwise(all_cuts))

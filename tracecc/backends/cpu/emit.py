@@ -1,4 +1,4 @@
-"""From the schedule's kernels to source text: loops around scalar code, sizes and strides in argument slots.
+"""From the schedule's kernels to source text: loops around scalar code, sizes in argument slots.
 
 The text depends on the structure only (which loops an operand walks, contiguous or not), so one
 compiled kernel serves every size.
@@ -17,7 +17,6 @@ from tracecc.backends.schedule_index import Affine
 from tracecc_ir.op import OPS
 from tracecc_ir.types import i64
 
-
 Slot = tuple[str, float, int]
 
 
@@ -27,8 +26,8 @@ class Emitted:
 
     Attributes:
         source, entry: for the toolchain.
-        slots: what each argument slot holds: ("pointer", tensor, offset in elements), ("number", n, 0)
-            or a float constant, ("f32", x, 0) or ("f64", x, 0).
+        slots: what each argument slot holds: ("pointer", tensor, offset in elements), ("number", n,
+            0) or a float constant, ("f32", x, 0) or ("f64", x, 0).
         units: how many work units there are.
         scratch: bytes of private scratch memory.
     """
@@ -59,7 +58,7 @@ class KernelText:
     """What the three kernel shapes share: slots, offsets and scalar code at loop levels.
 
     Attributes:
-        nest: loops written inside a work unit, outermost first; the others are decoded from the unit.
+        nest: loops written inside a work unit, outermost first; the unit decodes to the others.
     """
 
     def __init__(self, body: Body):
@@ -68,6 +67,7 @@ class KernelText:
         self.head: list[str] = []
         self.w = Writer()
         self.nest: list[int] = []
+        self.ranges: dict[int, tuple[str, str]] = {}
         self._numbers: dict[tuple, str] = {}
         self._pointers: dict[tuple[int, int], str] = {}
         self._bases: dict[tuple[int, ...], str] = {}
@@ -275,6 +275,8 @@ class KernelText:
         self.w.depth = start
 
     def bounds(self, loop: int) -> tuple[str, str]:
+        if loop in self.ranges:
+            return self.ranges[loop]
         clip = self.body.clip
         if clip and clip[1] == loop:
             total = self.number(clip[2], self._fresh())

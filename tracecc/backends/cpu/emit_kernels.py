@@ -1,4 +1,4 @@
-"""The three shapes of emitted kernels: maps, row kernels (several passes over a row) and column reductions."""
+"""The shapes of emitted kernels: maps, row kernels (passes over a row) and column reductions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _emit_map(body: Body, name: str) -> Emitted:
     stores = [text.store(i) for i in range(len(body.stores))]
     if loops == 1:
         text.w.depth = 1
-        text.bounds = lambda loop: ("begin", "end")  # type: ignore[method-assign]
+        text.ranges[0] = ("begin", "end")
         text.write_nest(code, stores, known)
         return text.finish(name, None)
     if depth == 1 and loops and body.extents[-1] > BLOCK:
@@ -61,16 +61,7 @@ def _block_inner(text: KernelText, loop: int, size: int) -> None:
     text.blocked = True
     text.blocks = -(-text.body.extents[loop] // size)
     text.number(text.blocks, "blocks")
-    plain = text.bounds
-
-    def bounds(k: int) -> tuple[str, str]:
-        return (
-            (f"block * {size}", f"min_fast({n}, block * {size} + {size})")
-            if k == loop
-            else plain(k)
-        )
-
-    text.bounds = bounds  # type: ignore[method-assign]
+    text.ranges[loop] = (f"block * {size}", f"min_fast({n}, block * {size} + {size})")
 
 
 class _Rows:

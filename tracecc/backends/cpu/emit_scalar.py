@@ -28,7 +28,7 @@ _COMBINE = {
 
 
 def register(dtype: DType) -> str:
-    """The conversion that makes a register value of this dtype; 16-bit floats are f32 in registers."""
+    """The conversion to a register value of this dtype; 16-bit floats are f32 in registers."""
     return {"bool": "boolean", "f16": "f32", "bf16": "f32"}.get(dtype.name, dtype.name)
 
 
