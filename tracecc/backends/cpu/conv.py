@@ -23,6 +23,9 @@ from tracecc_ir.ops.convolution import counts_of
 # Elements around the padded planes that whole vectors may read.
 _SLACK = 64
 _GRAIN = 1 << 14
+# With at most so many rows a product wastes more of the register tile than packing saves.
+_FEW_ROWS = 4
+_RUN = 1024
 
 Three = tuple[int, int, int]
 
@@ -111,9 +114,15 @@ def _geometry(node: Node, x: Sequence[Any], w: Sequence[Any]) -> _Geometry | Non
     )
 
 
-def _kernel(source: str, entry: str, dtype: str, *, independent: bool = True) -> toolchain.Kernel:
+def _kernel(
+    source: str, entry: str, dtype: str, result: str = "", *, independent: bool = True
+) -> toolchain.Kernel:
+    """The kernel for operands of `dtype` and a result that is stored as `result`."""
     shape = tile(gemm.KINDS[dtype])
-    text = source.format(lanes=shape.lanes, **gemm.names(dtype, shape))
+    result = result or dtype
+    put = f"{result}_from_f32" if result in ("f16", "bf16") else result
+    names = gemm.names(dtype, shape) | {"lanes": shape.lanes, "run": _RUN}
+    text = source.format(result=result, put=put, **names)
     return toolchain.compile_kernel(text, entry, independent=independent)
 
 
@@ -144,6 +153,17 @@ def _spread_stage(
     return Stage(kernel, args, units, max(1, _GRAIN // max(1, phase)), bytes=moved)
 
 
+def _tap_table(layouts: Sequence[_Layout], taps: Sequence[Sequence[Tap]]) -> list[int]:
+    """The first position of each tap in a padded plane."""
+    size = [d.size for d in layouts]
+    position = (size[1] * size[2], size[2], 1)
+    phase = [math.prod(size) * math.prod(d.phases for d in layouts[i + 1 :]) for i in range(3)]
+    return [
+        sum(p * phase[i] + q * position[i] for i, (p, q) in enumerate(tap))
+        for tap in itertools.product(*taps)
+    ]
+
+
 def _patches_stage(
     kind: str,
     temp: int,
@@ -159,27 +179,69 @@ def _patches_stage(
         taps: along each dimension.
         counts: pixels along each dimension.
     """
-    size = [d.size for d in layouts]
-    position = (size[1] * size[2], size[2], 1)
-    phase = [math.prod(size) * math.prod(d.phases for d in layouts[i + 1 :]) for i in range(3)]
-    table = [
-        sum(p * phase[i] + q * position[i] for i, (p, q) in enumerate(tap))
-        for tap in itertools.product(*taps)
-    ]
-    width, height = counts[2], counts[1]
-    if width == size[2]:
-        width, height = width * height, 1
-    args: list[Ref | int] = [_planes(temp, tile(kind).itemsize), _plane_size(layouts), channels]
-    args += [len(table), width, height, position[1], position[0]]
+    table = _tap_table(layouts, taps)
+    args: list[Ref | int] = [_planes(temp, tile(kind).itemsize)]
+    args += _patch_slots(channels, layouts, table, counts)
     args += [kernels.compile_copy(tile(kind), walks_taps=True).address, *table]
     return Stage(_kernel(kernels.PATCHES, "patches", kind), args, 0)
 
 
-def plan_conv(node: Node) -> Plan | None:
-    """The plan of a conv of contiguous operands, or None if one of them is empty."""
-    g = _geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
-    if g is None:
-        return None
+def _patch_slots(
+    channels: int, layouts: Sequence[_Layout], table: Sequence[int], counts: Three
+) -> list[int]:
+    """The arguments that say where patches lie: plane, channels, taps, and the pixels' strides."""
+    size = [d.size for d in layouts]
+    width, height, row = counts[2], counts[1], size[2]
+    if width == row:
+        width, height, row = width * height, 1, width * height
+    slots = [_plane_size(layouts), channels, len(table), width, height]
+    return [*slots, row, size[1] * size[2]]
+
+
+def _direct_stage(
+    g: _Geometry,
+    planes: int,
+    channels: int,
+    outputs: int,
+    layouts: Sequence[_Layout],
+    sources: Sequence[int],
+    weights: Sequence[int],
+    weight_strides: Three,
+    counts: Three,
+    result: int | None,
+) -> Stage:
+    """A convolution without a product, of the padded planes in temporary `planes`.
+
+    Args:
+        channels, outputs: of one group.
+        sources, weights: where each tap lies in the planes and in the weight.
+        weight_strides: of a group, an output and a channel.
+        result: the temporary for the result; None stores the output or calls the epilogue.
+    """
+    args: list[Ref | int] = [_planes(planes, g.itemsize), Ref("input", 1)]
+    if result is None:
+        args += [Ref("output"), Ref("epilogue"), Ref("epilogue_args")]
+    else:
+        args += [Ref("temp", result), 0, 0]
+    args += _patch_slots(channels, layouts, sources, counts)
+    args += [counts[0], outputs, g.groups, *weight_strides]
+    for source, weight in zip(sources, weights, strict=True):
+        args += [source, weight]
+    work = channels * len(sources) * math.prod(counts)
+    units = g.images * g.groups * outputs
+    return Stage(
+        _kernel(kernels.DIRECT, "direct", g.dtype, g.dtype if result is None else g.kind),
+        args,
+        units,
+        max(1, 2 * _GRAIN // max(1, work)),
+        scratch=_RUN * g.itemsize,
+        flops=2 * units * work,
+        bytes=(_plane_size(layouts) * channels // outputs + math.prod(counts)) * units * g.itemsize,
+    )
+
+
+def _forward_axes(g: _Geometry) -> tuple[list[_Layout], list[list[Tap]]]:
+    """How the input lies in padded planes, and the taps along each dimension."""
     layouts, taps = [], []
     for n, k, count, s, low, d in zip(
         g.sizes, g.window, g.counts, g.stride, g.low, g.dilation, strict=True
@@ -188,23 +250,37 @@ def plan_conv(node: Node) -> Plan | None:
         size = count + (k - 1) * d // s
         layouts.append(_Layout(n, size, min(k, period), s, d, low))
         taps.append([(i % period, i * d // s) for i in range(k)])
+    return layouts, taps
+
+
+def plan_conv(node: Node) -> Plan | None:
+    """The plan of a conv of contiguous operands, or None if one of them is empty."""
+    g = _geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
+    if g is None:
+        return None
+    layouts, taps = _forward_axes(g)
     k = g.channels * g.taps
     planes = g.images * g.groups * g.channels
+    products = g.images * g.groups
+    rows = products * g.outputs
+    padded = _planes_bytes(planes * _plane_size(layouts), g.itemsize)
+    if g.outputs <= _FEW_ROWS:
+        spread = _spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
+        sources, strides = _tap_table(layouts, taps), (g.outputs * k, k, g.taps)
+        direct = _direct_stage(
+            g, 0, g.channels, g.outputs, layouts, sources, range(g.taps), strides, g.counts, None
+        )
+        return Plan([spread, direct], [padded], True, rows, g.pixels)
     weight = gemm.pack_a_stage(
         g.dtype, Ref("input", 1), 0, g.groups, g.outputs, k, k, (k, 0, 1), (1, g.outputs * k, 0)
     )
     spread = _spread_stage(g.dtype, Ref("input", 0), 1, planes, layouts)
     patches = _patches_stage(g.kind, 1, g.channels, layouts, taps, g.counts)
-    products = g.images * g.groups
     compute = gemm.compute_stage(
         g.dtype, 2, patches.kernel.address, products, g.groups, g.outputs, g.pixels, k
     )
-    temporaries = [
-        gemm.packed_bytes(g.dtype, g.groups, g.outputs, k),
-        _planes_bytes(planes * _plane_size(layouts), g.itemsize),
-    ]
-    stages = [weight, spread, patches, compute]
-    return Plan(stages, temporaries, True, products * g.outputs, g.pixels)
+    temporaries = [gemm.packed_bytes(g.dtype, g.groups, g.outputs, k), padded]
+    return Plan([weight, spread, patches, compute], temporaries, True, rows, g.pixels)
 
 
 def _axis_classes(
@@ -257,42 +333,55 @@ def plan_input_grad(node: Node) -> Plan | None:
             [-(-(n - r) // s) for n, r, s in zip(g.sizes, residues, g.stride, strict=True)], 1
         )
         k, n = g.outputs * math.prod(map(len, taps)), math.prod(counts)
-        packed = len(temporaries)
-        temporaries.append(gemm.packed_bytes(g.dtype, g.groups, g.channels, k))
-        stages.append(_pack_weight_stage(g, packed, taps))
+        result = None if whole else len(temporaries)
+        if not whole:
+            temporaries.append(max(64, products * g.channels * n * g.itemsize))
         starts = [[(0, at) for _, at in axis] for axis in taps]
-        stages.append(_patches_stage(g.kind, 0, g.outputs, layouts, starts, counts))
-        compute = gemm.compute_stage(
-            g.dtype if whole else g.kind,
-            len(stages) - 1,
-            stages[-1].kernel.address,
-            products,
-            g.groups,
-            g.channels,
-            n,
-            k,
-        )
-        if whole:
-            stages.append(_redirected(compute, packed, None))
+        if g.channels <= _FEW_ROWS:
+            sources, weights = _tap_table(layouts, starts), _weight_table(g, taps)
+            strides = (g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps)
+            stages.append(
+                _direct_stage(
+                    g, 0, g.outputs, g.channels, layouts, sources, weights, strides, counts, result
+                )
+            )
+        else:
+            packed = len(temporaries)
+            temporaries.append(gemm.packed_bytes(g.dtype, g.groups, g.channels, k))
+            stages.append(_pack_weight_stage(g, packed, taps))
+            stages.append(_patches_stage(g.kind, 0, g.outputs, layouts, starts, counts))
+            compute = gemm.compute_stage(
+                g.dtype if whole else g.kind,
+                len(stages) - 1,
+                stages[-1].kernel.address,
+                products,
+                g.groups,
+                g.channels,
+                n,
+                k,
+            )
+            stages.append(_redirected(compute, packed, result))
+        if result is None:
             continue
-        temporaries.append(max(64, products * g.channels * n * g.itemsize))
-        stages.append(_redirected(compute, packed, packed + 1))
         place = (g.sizes[1] * g.sizes[2], g.sizes[2], 1)
         first = sum(r * p for r, p in zip(residues, place, strict=True))
         steps = _three([s * p for s, p in zip(g.stride, place, strict=True)], 1)
         rows = products * g.channels
-        stages.append(
-            _place_stage(g, packed + 1, rows, 1, counts, math.prod(g.sizes), first, steps)
-        )
+        stages.append(_place_stage(g, result, rows, 1, counts, math.prod(g.sizes), first, steps))
     return Plan(stages, temporaries, whole, products * g.channels, math.prod(g.sizes))
+
+
+def _weight_table(g: _Geometry, taps: Sequence[Sequence[Tap]]) -> list[int]:
+    """Where each tap lies in the weight."""
+    step = (g.window[1] * g.window[2], g.window[2], 1)
+    return [
+        sum(i * s for (i, _), s in zip(tap, step, strict=True)) for tap in itertools.product(*taps)
+    ]
 
 
 def _pack_weight_stage(g: _Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -> Stage:
     """Packs, for each group, the weight [outputs, channels, taps] as [channels, outputs, taps]."""
-    step = (g.window[1] * g.window[2], g.window[2], 1)
-    table = [
-        sum(i * s for (i, _), s in zip(tap, step, strict=True)) for tap in itertools.product(*taps)
-    ]
+    table = _weight_table(g, taps)
     panels = -(-g.channels // tile(g.kind).mr)
     args: list[Ref | int] = [Ref("input", 1), Ref("temp", temp), g.channels, g.outputs, len(table)]
     args += [g.taps, g.channels * g.taps, *table]
@@ -338,6 +427,8 @@ def plan_weight_grad(node: Node) -> Plan | None:
     g = _geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
     if g is None:
         return None
+    if g.channels * g.outputs <= _FEW_ROWS:
+        return _plan_direct_weight_grad(g)
     size = _three(
         [
             (count - 1) * s + (k - 1) * d + 1
@@ -394,6 +485,25 @@ def plan_weight_grad(node: Node) -> Plan | None:
         parts * rows * n * g.itemsize,
     ]
     return Plan(stages, temporaries)
+
+
+def _plan_direct_weight_grad(g: _Geometry) -> Plan:
+    layouts, taps = _forward_axes(g)
+    planes = g.images * g.groups * g.channels
+    spread = _spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
+    table = _tap_table(layouts, taps)
+    args: list[Ref | int] = [_planes(0, g.itemsize), Ref("input", 1), Ref("output")]
+    args += [g.images, g.groups, *_patch_slots(g.channels, layouts, table, g.counts)]
+    args += [g.counts[0], g.outputs, *table]
+    direct = Stage(
+        _kernel(kernels.DIRECT_WEIGHT, "direct_weight", g.dtype),
+        args,
+        g.groups * g.outputs * g.channels,
+        scratch=_RUN * g.taps * g.itemsize,
+        flops=2 * planes * g.outputs * g.pixels * g.taps,
+        bytes=planes * (_plane_size(layouts) + g.outputs * g.pixels) * g.itemsize,
+    )
+    return Plan([spread, direct], [_planes_bytes(planes * _plane_size(layouts), g.itemsize)])
 
 
 def _parts(g: _Geometry, n: int) -> int:

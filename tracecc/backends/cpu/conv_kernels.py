@@ -257,6 +257,107 @@ def place(args, begin, end, scratch):
                 at += n2
 """
 
+# Few output channels in a group (depthwise): no product. Units are planes of the result; a run of
+# padded positions is summed over channels and taps in scratch, then its pixels are stored.
+DIRECT = """
+def direct(args, begin, end, scratch):
+    x = {kind}_ptr(args, 0)
+    w = {storage}_ptr(args, 1)
+    o = {result}_ptr(args, 2)
+    epilogue = i64_arg(args, 3)
+    plane = i64_arg(args, 5)
+    channels = i64_arg(args, 6)
+    taps = i64_arg(args, 7)
+    width = i64_arg(args, 8)
+    height = i64_arg(args, 9)
+    row = i64_arg(args, 10)
+    depth = i64_arg(args, 11)
+    layers = i64_arg(args, 12)
+    outputs = i64_arg(args, 13)
+    groups = i64_arg(args, 14)
+    wc = i64_arg(args, 17)
+    sums = {kind}_at(scratch)
+    length = (height - 1) * row + width
+    for u in range(begin, end):
+        z = u // outputs
+        v0 = (z % groups) * i64_arg(args, 15) + u % outputs * i64_arg(args, 16)
+        for layer in range(layers):
+            for a in range(0, length, {run}):
+                n = minimum(length - a, {run})
+                for i in range(n):
+                    sums[i] = {kind}(0)
+                for c in range(channels):
+                    at = (z * channels + c) * plane + layer * depth + a
+                    for tap in range(taps):
+                        s = at + i64_arg(args, 18 + 2 * tap)
+                        v = {load}(w[v0 + c * wc + i64_arg(args, 19 + 2 * tap)])
+                        for i in range(n):
+                            sums[i] = sums[i] + v * x[s + i]
+                for y in range(a // row, (a + n - 1) // row + 1):
+                    first = maximum(a, y * row)
+                    count = minimum(a + n, y * row + width) - first
+                    col = (layer * height + y) * width + first - y * row
+                    if epilogue != 0 and count > 0:
+                        call_epilogue(
+                            epilogue,
+                            i64_arg(args, 4),
+                            scratch + (first - a) * {size},
+                            count,
+                            u,
+                            1,
+                            col,
+                            count,
+                        )
+                    else:
+                        to = u * layers * height * width + col
+                        for i in range(count):
+                            o[to + i] = {put}(sums[first - a + i])
+"""
+
+# The weight's gradient of few channels in a group: units are (output channel, channel of its
+# group). Every lane and tap has a sum of its own over all images and rows.
+DIRECT_WEIGHT = """
+def direct_weight(args, begin, end, scratch):
+    x = {kind}_ptr(args, 0)
+    g = {storage}_ptr(args, 1)
+    o = {storage}_ptr(args, 2)
+    images = i64_arg(args, 3)
+    groups = i64_arg(args, 4)
+    plane = i64_arg(args, 5)
+    channels = i64_arg(args, 6)
+    taps = i64_arg(args, 7)
+    width = i64_arg(args, 8)
+    height = i64_arg(args, 9)
+    row = i64_arg(args, 10)
+    depth = i64_arg(args, 11)
+    layers = i64_arg(args, 12)
+    outputs = i64_arg(args, 13)
+    sums = {kind}_at(scratch)
+    lanes = minimum(width, {run})
+    for u in range(begin, end):
+        group = u // channels // outputs
+        for i in range(taps * lanes):
+            sums[i] = {kind}(0)
+        for image in range(images):
+            at = ((image * groups + group) * channels + u % channels) * plane
+            b = (image * groups * outputs + u // channels) * layers * height * width
+            for layer in range(layers):
+                for y in range(height):
+                    for a in range(0, width, {run}):
+                        n = minimum(width - a, {run})
+                        for tap in range(taps):
+                            s = at + layer * depth + y * row + a + i64_arg(args, 14 + tap)
+                            t = tap * lanes
+                            for i in range(n):
+                                sums[t + i] = sums[t + i] + {load}(g[b + a + i]) * x[s + i]
+                    b += width
+        for tap in range(taps):
+            total = {kind}(0)
+            for i in range(lanes):
+                total = total + sums[tap * lanes + i]
+            o[u * taps + tap] = {store}(total)
+"""
+
 
 def compile_copy(shape: Tile, *, walks_taps: bool) -> toolchain.Kernel:
     """`entry(to, from, rows, step, tap, low, _)`: one vector of each row of a panel of B.
