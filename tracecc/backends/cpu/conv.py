@@ -10,165 +10,42 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
 
 from tracecc.backends.cpu import conv_kernels as kernels
-from tracecc.backends.cpu import gemm, toolchain
+from tracecc.backends.cpu import gemm
+from tracecc.backends.cpu.conv_planes import (
+    GRAIN,
+    RUN,
+    Geometry,
+    Layout,
+    Tap,
+    Three,
+    axis_classes,
+    compile_source,
+    forward_axes,
+    geometry,
+    patch_slots,
+    plane_size,
+    planes_bytes,
+    planes_ref,
+    spread_stage,
+    tap_table,
+    three,
+)
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
-from tracecc_ir.ops.convolution import counts_of
 
-# Elements around the padded planes that whole vectors may read.
-_SLACK = 64
-_GRAIN = 1 << 14
 # With at most so many rows a product wastes more of the register tile than packing saves.
 _FEW_ROWS = 4
-_RUN = 1024
-
-Three = tuple[int, int, int]
-
-
-class _Layout(NamedTuple):
-    """How one dimension of a source lies in padded planes.
-
-    Attributes:
-        extent: of the source.
-        size: positions in each phase.
-        phases: how many are kept.
-        stride, dilation: see `kernels.SPREAD`.
-        low: zeros before the source.
-    """
-
-    extent: int
-    size: int
-    phases: int
-    stride: int
-    dilation: int
-    low: int
-
-
-Tap = tuple[int, int]  # phase, first position
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """A convolution in three dimensions; channels and outputs are of one group."""
-
-    dtype: str
-    images: int
-    groups: int
-    channels: int
-    outputs: int
-    sizes: Three
-    window: Three
-    counts: Three
-    stride: Three
-    low: Three
-    dilation: Three
-
-    @property
-    def pixels(self) -> int:
-        return math.prod(self.counts)
-
-    @property
-    def taps(self) -> int:
-        return math.prod(self.window)
-
-    @property
-    def kind(self) -> str:
-        return gemm.KINDS[self.dtype]
-
-    @property
-    def itemsize(self) -> int:
-        return tile(self.kind).itemsize
-
-
-def _three(values: Sequence[int], fill: int) -> Three:
-    a, b, c = (*[fill] * (3 - len(values)), *map(int, values))
-    return a, b, c
-
-
-def _geometry(node: Node, x: Sequence[Any], w: Sequence[Any]) -> _Geometry | None:
-    """The geometry for an input of shape `x` and a weight of shape `w`; None if one is empty."""
-    dtype = node.inputs[0].type.dtype.name
-    attrs = node.attrs
-    xs, ws = tuple(int(n) for n in x), tuple(int(n) for n in w)
-    if dtype not in gemm.KINDS or math.prod(xs) == 0 or math.prod(ws) == 0:
-        return None
-    counts = counts_of(xs[2:], ws[2:], attrs["stride"], attrs["padding"], attrs["dilation"])
-    groups = attrs["groups"]
-    return _Geometry(
-        dtype,
-        xs[0],
-        groups,
-        ws[1],
-        ws[0] // groups,
-        _three(xs[2:], 1),
-        _three(ws[2:], 1),
-        _three(counts, 1),
-        _three(attrs["stride"], 1),
-        _three([low for low, _ in attrs["padding"]], 0),
-        _three(attrs["dilation"], 1),
-    )
-
-
-def _kernel(
-    source: str, entry: str, dtype: str, result: str = "", *, independent: bool = True
-) -> toolchain.Kernel:
-    """The kernel for operands of `dtype` and a result that is stored as `result`."""
-    shape = tile(gemm.KINDS[dtype])
-    result = result or dtype
-    put = f"{result}_from_f32" if result in ("f16", "bf16") else result
-    names = gemm.names(dtype, shape) | {"lanes": shape.lanes, "run": _RUN}
-    text = source.format(result=result, put=put, **names)
-    return toolchain.compile_kernel(text, entry, independent=independent)
-
-
-def _planes(temp: int, itemsize: int) -> Ref:
-    return Ref("temp", temp, _SLACK * itemsize)
-
-
-def _planes_bytes(elements: int, itemsize: int) -> int:
-    return (elements + 2 * _SLACK) * itemsize
-
-
-def _plane_size(layouts: Sequence[_Layout]) -> int:
-    return math.prod(d.size * d.phases for d in layouts)
-
-
-def _spread_stage(
-    dtype: str, source: Ref, temp: int, planes: int, layouts: Sequence[_Layout]
-) -> Stage:
-    """Copies `planes` source planes into padded ones in temporary `temp`."""
-    itemsize = tile(gemm.KINDS[dtype]).itemsize
-    args: list[Ref | int] = [source, _planes(temp, itemsize)]
-    for name in ("extent", "size", "phases", "stride", "dilation", "low"):
-        args += [getattr(d, name) for d in layouts]
-    phase = math.prod(d.size for d in layouts)
-    units = planes * math.prod(d.phases for d in layouts)
-    kernel = _kernel(kernels.SPREAD, "spread", dtype)
-    moved = 2 * units * phase * itemsize
-    return Stage(kernel, args, units, max(1, _GRAIN // max(1, phase)), bytes=moved)
-
-
-def _tap_table(layouts: Sequence[_Layout], taps: Sequence[Sequence[Tap]]) -> list[int]:
-    """The first position of each tap in a padded plane."""
-    size = [d.size for d in layouts]
-    position = (size[1] * size[2], size[2], 1)
-    phase = [math.prod(size) * math.prod(d.phases for d in layouts[i + 1 :]) for i in range(3)]
-    return [
-        sum(p * phase[i] + q * position[i] for i, (p, q) in enumerate(tap))
-        for tap in itertools.product(*taps)
-    ]
 
 
 def _patches_stage(
     kind: str,
     temp: int,
     channels: int,
-    layouts: Sequence[_Layout],
+    layouts: Sequence[Layout],
     taps: Sequence[Sequence[Tap]],
     counts: Three,
 ) -> Stage:
@@ -179,31 +56,19 @@ def _patches_stage(
         taps: along each dimension.
         counts: pixels along each dimension.
     """
-    table = _tap_table(layouts, taps)
-    args: list[Ref | int] = [_planes(temp, tile(kind).itemsize)]
-    args += _patch_slots(channels, layouts, table, counts)
+    table = tap_table(layouts, taps)
+    args: list[Ref | int] = [planes_ref(temp, tile(kind).itemsize)]
+    args += patch_slots(channels, layouts, table, counts)
     args += [kernels.compile_copy(tile(kind), walks_taps=True).address, *table]
-    return Stage(_kernel(kernels.PATCHES, "patches", kind), args, 0)
-
-
-def _patch_slots(
-    channels: int, layouts: Sequence[_Layout], table: Sequence[int], counts: Three
-) -> list[int]:
-    """The arguments that say where patches lie: plane, channels, taps, and the pixels' strides."""
-    size = [d.size for d in layouts]
-    width, height, row = counts[2], counts[1], size[2]
-    if width == row:
-        width, height, row = width * height, 1, width * height
-    slots = [_plane_size(layouts), channels, len(table), width, height]
-    return [*slots, row, size[1] * size[2]]
+    return Stage(compile_source(kernels.PATCHES, "patches", kind), args, 0)
 
 
 def _direct_stage(
-    g: _Geometry,
+    g: Geometry,
     planes: int,
     channels: int,
     outputs: int,
-    layouts: Sequence[_Layout],
+    layouts: Sequence[Layout],
     sources: Sequence[int],
     weights: Sequence[int],
     weight_strides: Three,
@@ -218,55 +83,42 @@ def _direct_stage(
         weight_strides: of a group, an output and a channel.
         result: the temporary for the result; None stores the output or calls the epilogue.
     """
-    args: list[Ref | int] = [_planes(planes, g.itemsize), Ref("input", 1)]
+    args: list[Ref | int] = [planes_ref(planes, g.itemsize), Ref("input", 1)]
     if result is None:
         args += [Ref("output"), Ref("epilogue"), Ref("epilogue_args")]
     else:
         args += [Ref("temp", result), 0, 0]
-    args += _patch_slots(channels, layouts, sources, counts)
+    args += patch_slots(channels, layouts, sources, counts)
     args += [counts[0], outputs, g.groups, *weight_strides]
     for source, weight in zip(sources, weights, strict=True):
         args += [source, weight]
     work = channels * len(sources) * math.prod(counts)
     units = g.images * g.groups * outputs
     return Stage(
-        _kernel(kernels.DIRECT, "direct", g.dtype, g.dtype if result is None else g.kind),
+        compile_source(kernels.DIRECT, "direct", g.dtype, g.dtype if result is None else g.kind),
         args,
         units,
-        max(1, 2 * _GRAIN // max(1, work)),
-        scratch=_RUN * g.itemsize,
+        max(1, 2 * GRAIN // max(1, work)),
+        scratch=RUN * g.itemsize,
         flops=2 * units * work,
-        bytes=(_plane_size(layouts) * channels // outputs + math.prod(counts)) * units * g.itemsize,
+        bytes=(plane_size(layouts) * channels // outputs + math.prod(counts)) * units * g.itemsize,
     )
-
-
-def _forward_axes(g: _Geometry) -> tuple[list[_Layout], list[list[Tap]]]:
-    """How the input lies in padded planes, and the taps along each dimension."""
-    layouts, taps = [], []
-    for n, k, count, s, low, d in zip(
-        g.sizes, g.window, g.counts, g.stride, g.low, g.dilation, strict=True
-    ):
-        period = s // math.gcd(s, d)
-        size = count + (k - 1) * d // s
-        layouts.append(_Layout(n, size, min(k, period), s, d, low))
-        taps.append([(i % period, i * d // s) for i in range(k)])
-    return layouts, taps
 
 
 def plan_conv(node: Node) -> Plan | None:
     """The plan of a conv of contiguous operands, or None if one of them is empty."""
-    g = _geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
+    g = geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
-    layouts, taps = _forward_axes(g)
+    layouts, taps = forward_axes(g)
     k = g.channels * g.taps
     planes = g.images * g.groups * g.channels
     products = g.images * g.groups
     rows = products * g.outputs
-    padded = _planes_bytes(planes * _plane_size(layouts), g.itemsize)
+    padded = planes_bytes(planes * plane_size(layouts), g.itemsize)
     if g.outputs <= _FEW_ROWS:
-        spread = _spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
-        sources, strides = _tap_table(layouts, taps), (g.outputs * k, k, g.taps)
+        spread = spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
+        sources, strides = tap_table(layouts, taps), (g.outputs * k, k, g.taps)
         direct = _direct_stage(
             g, 0, g.channels, g.outputs, layouts, sources, range(g.taps), strides, g.counts, None
         )
@@ -274,7 +126,7 @@ def plan_conv(node: Node) -> Plan | None:
     weight = gemm.pack_a_stage(
         g.dtype, Ref("input", 1), 0, g.groups, g.outputs, k, k, (k, 0, 1), (1, g.outputs * k, 0)
     )
-    spread = _spread_stage(g.dtype, Ref("input", 0), 1, planes, layouts)
+    spread = spread_stage(g.dtype, Ref("input", 0), 1, planes, layouts)
     patches = _patches_stage(g.kind, 1, g.channels, layouts, taps, g.counts)
     compute = gemm.compute_stage(
         g.dtype, 2, patches.kernel.address, products, g.groups, g.outputs, g.pixels, k
@@ -283,53 +135,28 @@ def plan_conv(node: Node) -> Plan | None:
     return Plan([weight, spread, patches, compute], temporaries, True, rows, g.pixels)
 
 
-def _axis_classes(
-    n: int, k: int, count: int, s: int, low: int, d: int
-) -> tuple[list[list[tuple[int, int]]], _Layout]:
-    """How one dimension of an input's gradient depends on the result's gradient.
-
-    Returns:
-        For each class of positions r, r + s, r + 2s ... the (tap, first padded position of the
-        result's gradient) that reach it; and the layout of the result's gradient.
-    """
-    reach = [
-        [(i, (r + low - i * d) // s) for i in range(k) if (r + low - i * d) % s == 0]
-        for r in range(min(s, n))
-    ]
-    before = max(0, -min((at for taps in reach for _, at in taps), default=0))
-    classes = [[(i, at + before) for i, at in taps] for taps in reach]
-    size = max(
-        [
-            -(-(n - r) // s) + at
-            for r, taps in enumerate(classes)
-            for at in [max((at for _, at in taps), default=0)]
-        ]
-    )
-    return classes, _Layout(count, size, 1, 1, 0, before)
-
-
 def plan_input_grad(node: Node) -> Plan | None:
     """The plan of a conv_input_grad of contiguous operands, or None if one of them is empty.
 
     With a stride, the positions of the result that the same taps reach are a product of their own,
     which is put into its strided place afterwards.
     """
-    g = _geometry(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
+    g = geometry(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
     axes = [
-        _axis_classes(*a)
+        axis_classes(*a)
         for a in zip(g.sizes, g.window, g.counts, g.stride, g.low, g.dilation, strict=True)
     ]
     layouts = [layout for _, layout in axes]
     products = g.images * g.groups
     planes = products * g.outputs
-    stages = [_spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
-    temporaries = [_planes_bytes(planes * _plane_size(layouts), g.itemsize)]
+    stages = [spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
+    temporaries = [planes_bytes(planes * plane_size(layouts), g.itemsize)]
     whole = g.stride == (1, 1, 1)
     for residues in itertools.product(*(range(len(classes)) for classes, _ in axes)):
         taps = [axes[i][0][r] for i, r in enumerate(residues)]
-        counts = _three(
+        counts = three(
             [-(-(n - r) // s) for n, r, s in zip(g.sizes, residues, g.stride, strict=True)], 1
         )
         k, n = g.outputs * math.prod(map(len, taps)), math.prod(counts)
@@ -338,7 +165,7 @@ def plan_input_grad(node: Node) -> Plan | None:
             temporaries.append(max(64, products * g.channels * n * g.itemsize))
         starts = [[(0, at) for _, at in axis] for axis in taps]
         if g.channels <= _FEW_ROWS:
-            sources, weights = _tap_table(layouts, starts), _weight_table(g, taps)
+            sources, weights = tap_table(layouts, starts), _weight_table(g, taps)
             strides = (g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps)
             stages.append(
                 _direct_stage(
@@ -365,13 +192,13 @@ def plan_input_grad(node: Node) -> Plan | None:
             continue
         place = (g.sizes[1] * g.sizes[2], g.sizes[2], 1)
         first = sum(r * p for r, p in zip(residues, place, strict=True))
-        steps = _three([s * p for s, p in zip(g.stride, place, strict=True)], 1)
+        steps = three([s * p for s, p in zip(g.stride, place, strict=True)], 1)
         rows = products * g.channels
         stages.append(_place_stage(g, result, rows, 1, counts, math.prod(g.sizes), first, steps))
     return Plan(stages, temporaries, whole, products * g.channels, math.prod(g.sizes))
 
 
-def _weight_table(g: _Geometry, taps: Sequence[Sequence[Tap]]) -> list[int]:
+def _weight_table(g: Geometry, taps: Sequence[Sequence[Tap]]) -> list[int]:
     """Where each tap lies in the weight."""
     step = (g.window[1] * g.window[2], g.window[2], 1)
     return [
@@ -379,7 +206,7 @@ def _weight_table(g: _Geometry, taps: Sequence[Sequence[Tap]]) -> list[int]:
     ]
 
 
-def _pack_weight_stage(g: _Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -> Stage:
+def _pack_weight_stage(g: Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -> Stage:
     """Packs, for each group, the weight [outputs, channels, taps] as [channels, outputs, taps]."""
     table = _weight_table(g, taps)
     panels = -(-g.channels // tile(g.kind).mr)
@@ -387,8 +214,8 @@ def _pack_weight_stage(g: _Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -
     args += [g.taps, g.channels * g.taps, *table]
     work = g.outputs * len(table) * tile(g.kind).mr
     moved = 2 * g.groups * panels * work * g.itemsize
-    kernel = _kernel(kernels.PACK_WEIGHT, "pack_weight", g.dtype)
-    return Stage(kernel, args, g.groups * panels, max(1, _GRAIN // max(1, work)), bytes=moved)
+    kernel = compile_source(kernels.PACK_WEIGHT, "pack_weight", g.dtype)
+    return Stage(kernel, args, g.groups * panels, max(1, GRAIN // max(1, work)), bytes=moved)
 
 
 def _redirected(compute: Stage, packed: int, result: int | None) -> Stage:
@@ -404,7 +231,7 @@ def _redirected(compute: Stage, packed: int, result: int | None) -> Stage:
 
 
 def _place_stage(
-    g: _Geometry,
+    g: Geometry,
     temp: int,
     rows: int,
     parts: int,
@@ -417,19 +244,19 @@ def _place_stage(
     n = math.prod(counts)
     args: list[Ref | int] = [Ref("temp", temp), Ref("output"), parts, rows * n, *counts]
     args += [row_stride, first, *strides]
-    kernel = _kernel(kernels.PLACE, "place", g.dtype)
+    kernel = compile_source(kernels.PLACE, "place", g.dtype)
     moved = (parts + 1) * rows * n * g.itemsize
-    return Stage(kernel, args, rows, max(1, _GRAIN // max(1, n * parts)), bytes=moved)
+    return Stage(kernel, args, rows, max(1, GRAIN // max(1, n * parts)), bytes=moved)
 
 
 def plan_weight_grad(node: Node) -> Plan | None:
     """The plan of a conv_weight_grad of contiguous operands, or None if one of them is empty."""
-    g = _geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
+    g = geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
     if g is None:
         return None
     if g.channels * g.outputs <= _FEW_ROWS:
         return _plan_direct_weight_grad(g)
-    size = _three(
+    size = three(
         [
             (count - 1) * s + (k - 1) * d + 1
             for count, k, s, d in zip(g.counts, g.window, g.stride, g.dilation, strict=True)
@@ -444,7 +271,7 @@ def plan_weight_grad(node: Node) -> Plan | None:
     counts = g.counts
     g_part, x_part = images * g.groups * g.outputs * g.pixels, images * g.groups * volume
     if g.images == 1:
-        counts = _three([g.counts[0], g.counts[1] // parts, g.counts[2]], 1)
+        counts = three([g.counts[0], g.counts[1] // parts, g.counts[2]], 1)
         g_part, x_part = math.prod(counts), counts[1] * g.stride[1] * step[1]
     pixels = math.prod(counts)
     k, products = images * pixels, parts * g.groups
@@ -465,14 +292,14 @@ def plan_weight_grad(node: Node) -> Plan | None:
         for tap in itertools.product(*map(range, (*g.window[:2], 1 if merged else g.window[2])))
     ]
     length = g.channels * g.window[2] if merged else g.channels
-    args: list[Ref | int] = [_planes(1, g.itemsize), g.groups, x_part, volume, g.groups * volume]
-    steps = _three([s * t for s, t in zip(g.stride, step, strict=True)], 1)
+    args: list[Ref | int] = [planes_ref(1, g.itemsize), g.groups, x_part, volume, g.groups * volume]
+    steps = three([s * t for s, t in zip(g.stride, step, strict=True)], 1)
     if steps[1] == counts[2] * steps[2]:
         steps = (steps[0], counts[1] * steps[1], steps[2])
         counts = (counts[0], 1, counts[1] * counts[2])
     args += [*counts, *steps, length]
     args += [kernels.compile_copy(tile(g.kind), walks_taps=False).address, *table]
-    right = Stage(_kernel(kernels.PIXELS, "pixels", g.kind), args, 0)
+    right = Stage(compile_source(kernels.PIXELS, "pixels", g.kind), args, 0)
     compute = gemm.compute_stage(
         g.kind, 2, right.kernel.address, products, products, g.outputs, n, k
     )
@@ -481,32 +308,32 @@ def plan_weight_grad(node: Node) -> Plan | None:
     stages.append(_place_stage(g, 2, rows, parts, (1, g.taps, g.channels), n, 0, (0, 1, g.taps)))
     temporaries = [
         gemm.packed_bytes(g.dtype, products, g.outputs, k),
-        _planes_bytes(g.images * g.groups * volume, g.itemsize),
+        planes_bytes(g.images * g.groups * volume, g.itemsize),
         parts * rows * n * g.itemsize,
     ]
     return Plan(stages, temporaries)
 
 
-def _plan_direct_weight_grad(g: _Geometry) -> Plan:
-    layouts, taps = _forward_axes(g)
+def _plan_direct_weight_grad(g: Geometry) -> Plan:
+    layouts, taps = forward_axes(g)
     planes = g.images * g.groups * g.channels
-    spread = _spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
-    table = _tap_table(layouts, taps)
-    args: list[Ref | int] = [_planes(0, g.itemsize), Ref("input", 1), Ref("output")]
-    args += [g.images, g.groups, *_patch_slots(g.channels, layouts, table, g.counts)]
+    spread = spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
+    table = tap_table(layouts, taps)
+    args: list[Ref | int] = [planes_ref(0, g.itemsize), Ref("input", 1), Ref("output")]
+    args += [g.images, g.groups, *patch_slots(g.channels, layouts, table, g.counts)]
     args += [g.counts[0], g.outputs, *table]
     direct = Stage(
-        _kernel(kernels.DIRECT_WEIGHT, "direct_weight", g.dtype),
+        compile_source(kernels.DIRECT_WEIGHT, "direct_weight", g.dtype),
         args,
         g.groups * g.outputs * g.channels,
-        scratch=_RUN * g.taps * g.itemsize,
+        scratch=RUN * g.taps * g.itemsize,
         flops=2 * planes * g.outputs * g.pixels * g.taps,
-        bytes=planes * (_plane_size(layouts) + g.outputs * g.pixels) * g.itemsize,
+        bytes=planes * (plane_size(layouts) + g.outputs * g.pixels) * g.itemsize,
     )
-    return Plan([spread, direct], [_planes_bytes(planes * _plane_size(layouts), g.itemsize)])
+    return Plan([spread, direct], [planes_bytes(planes * plane_size(layouts), g.itemsize)])
 
 
-def _parts(g: _Geometry, n: int) -> int:
+def _parts(g: Geometry, n: int) -> int:
     """Into how many sums a weight's gradient is split, so that there is work for many threads."""
     extent = g.images
     if g.images == 1:
@@ -516,13 +343,17 @@ def _parts(g: _Geometry, n: int) -> int:
     return next((p for p in found if p >= wanted), found[-1])
 
 
-def _turn_stage(g: _Geometry, temp: int, size: Three) -> Stage:
+def _turn_stage(g: Geometry, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
-    args: list[Ref | int] = [Ref("input", 0), _planes(temp, g.itemsize), g.channels]
+    args: list[Ref | int] = [Ref("input", 0), planes_ref(temp, g.itemsize), g.channels]
     args += [*g.sizes, *size, *g.low]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(
-        _kernel(kernels.TURN, "turn", g.dtype), args, units, max(1, _GRAIN // line), bytes=moved
+        compile_source(kernels.TURN, "turn", g.dtype),
+        args,
+        units,
+        max(1, GRAIN // line),
+        bytes=moved,
     )
