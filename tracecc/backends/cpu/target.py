@@ -55,6 +55,11 @@ class Target:
         """Whether the CPU converts float16 in hardware."""
         return self.has("f16c") or self.triple.startswith(("aarch64", "arm64"))
 
+    @property
+    def scales(self) -> bool:
+        """Whether multiplying by a power of two is one vector instruction (AVX-512's scalef)."""
+        return self.has("avx512f") and self.vector_bits == 512
+
     def _vector_bits(self) -> int:
         if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686"):
             widest = 512 if self.has("avx512f") else 256 if self.has("avx") else 128

@@ -77,6 +77,11 @@ class Function:
         """x * y + z, rounded once or twice, whichever is fast."""
         return self.fma(x, y, z) if self.target.fma else x * y + z
 
+    def ldexp(self, x: Value, n: Value) -> Value:
+        """x * 2^n rounded once, any n; only where the target has the instruction."""
+        short = n if n.type == "i32" else n.to("i32")
+        return self.call(f"llvm.ldexp.{_SUFFIX[x.type]}.i32", x.type, x, short)
+
     def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
         """Horner's rule, highest power first."""
         total = self.value(coefficients[0], x.type)
