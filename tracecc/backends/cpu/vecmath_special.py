@@ -162,6 +162,8 @@ def from_f16(f: Function, bits: Value) -> Value:
 def to_f16(f: Function, x: Value) -> Value:
     """Round to nearest even."""
     if f.target.half:
+        # What keeps LLVM from merging this with a rounding from double, which takes a library call.
+        x = f.call("llvm.canonicalize.f32", "float", x)
         half = f.emit(f"fptrunc float {x.name} to half", "half")
         return f.emit(f"bitcast half {half.name} to i16", "i16")
     a = x.abs()
