@@ -12,6 +12,7 @@ import numpy as np
 from tracecc.backends.cpu.driver import Program as Table
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.memory import OutputPool, address_of, aligned_bytes
+from tracecc.backends.cpu.regions import Region
 from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule import Launch, Operand, Program
 from tracecc.backends.schedule_types import Plan
@@ -55,9 +56,12 @@ class Bound:
     emitted: Emitted | None = None
     kernel: Kernel | None = None
     plan: Plan | None = None
+    region: Region | None = None
 
     def machine_code(self) -> list[Kernel]:
         """Every kernel that it calls; none for a step of the interpreter."""
+        if self.region is not None:
+            return [k for part in self.region.parts for b in part._bound for k in b.machine_code()]
         if self.plan is not None:
             return [stage.kernel for stage in self.plan.stages]
         return [] if self.kernel is None else [self.kernel]
@@ -126,11 +130,11 @@ class Executable:
     def _build(self) -> None:
         """Fills the argument slots and cuts the launches into segments at host steps."""
         slots = _Slots()
-        segments: list[list[_Row] | Launch] = []
+        segments: list[list[_Row] | Bound] = []
         for b in self._bound:
             rows = self._rows(b, slots)
             if not rows:
-                segments.append(b.launch)
+                segments.append(b)
             elif segments and isinstance(segments[-1], list):
                 segments[-1].extend(rows)
             else:
@@ -144,9 +148,9 @@ class Executable:
         self._patches: list[list[tuple[int, int]]] = [[] for _ in self._bases]
         for slot, base, offset in slots.places:
             self._patches[base].append((slot, offset))
-        self._segments: list[Table | Launch] = []
+        self._segments: list[Table | Bound] = []
         for segment in segments:
-            if isinstance(segment, Launch):
+            if isinstance(segment, Bound):
                 self._segments.append(segment)
                 continue
             lines = [[r.address, start + 8 * r.args, r.units, r.grain] for r in segment]
@@ -238,7 +242,7 @@ class Executable:
                 self._bind(first + i, address_of(a))
             error = 0
             for segment in self._segments:
-                if isinstance(segment, Launch):
+                if isinstance(segment, Bound):
                     self._host(segment, arrays, self._dense, outputs)
                 else:
                     error |= segment.run()
@@ -270,12 +274,12 @@ class Executable:
 
     def _host(
         self,
-        launch: Launch,
+        bound: Bound,
         inputs: list[np.ndarray],
         state: list[np.ndarray],
         outputs: list[np.ndarray],
     ) -> None:
-        """Runs one op on arrays."""
+        """Runs control flow, or one op that has no kernel, on arrays."""
 
         def view(o: Operand) -> np.ndarray:
             b, t = o.buffer, o.type
@@ -285,17 +289,26 @@ class Executable:
             held = {"input": inputs, "state": state, "output": outputs}[b.kind]
             return held[b.place].reshape(t.shape)
 
-        assert launch.node is not None
-        node = launch.node
-        results = evaluate(node.op, [view(o) for o in launch.inputs], node.attrs)
-        for target, result in zip(launch.outputs, results, strict=True):
-            np.copyto(view(target), result)
+        node = bound.launch.node
+        assert node is not None
+        operands = [view(o) for o in bound.launch.inputs]
+        targets = [view(o) for o in bound.launch.outputs]
+        if bound.region is not None:
+            bound.region.run(operands, targets)
+            return
+        for target, result in zip(targets, evaluate(node.op, operands, node.attrs), strict=True):
+            np.copyto(target, result)
 
     # What users look at.
 
     def kernels(self) -> list[KernelInfo]:
         """Each kernel in launch order: source, ops, user lines, bytes, flops, why."""
-        return [_info(b) for b in self._bound]
+        found = []
+        for b in self._bound:
+            found.append(_info(b))
+            for part in b.region.parts if b.region else ():
+                found.extend(part.kernels())
+        return found
 
     def schedule(self) -> str:
         """The text of the schedule."""
@@ -331,6 +344,8 @@ def _info(b: Bound) -> KernelInfo:
     launch, code = b.launch, b.machine_code()
     if b.emitted is not None:
         name, source = b.emitted.entry, b.emitted.source
+    elif b.region is not None:
+        name, source = launch.name, f"# {launch.name}: its regions follow\n"
     elif code:
         name, source = launch.name, "\n".join(dict.fromkeys(k.source for k in code))
     else:

@@ -6,6 +6,7 @@ from tracecc.backends.cpu import library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
+from tracecc.backends.cpu.regions import REGIONS
 from tracecc.backends.schedule import Launch, schedule
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph
@@ -33,7 +34,11 @@ def compile_graph(graph: Graph) -> Executable:
             bound.append(Bound(launch, plan=launch.plan))
             continue
         if launch.body is None:
-            bound.append(Bound(launch))
+            assert launch.node is not None
+            make = REGIONS.get(launch.node.op.name)
+            region = make(launch.node, compile_graph) if make else None
+            compiled += region.kernels_compiled if region else 0
+            bound.append(Bound(launch, region=region))
             continue
         emitted = emit(launch.body, launch.name)
         kernel, new = _kernel(emitted, launch)
