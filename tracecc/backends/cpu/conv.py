@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import gemm
@@ -18,7 +17,6 @@ from tracecc.backends.cpu.conv_planes import (
     GRAIN,
     RUN,
     Geometry,
-    Layout,
     Tap,
     Three,
     axis_classes,
@@ -33,76 +31,10 @@ from tracecc.backends.cpu.conv_planes import (
     tap_table,
     three,
 )
+from tracecc.backends.cpu.conv_sums import FEW_ROWS, Sums, add_stages, redirected
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
-
-# With at most so many rows a product wastes more of the register tile than packing saves.
-_FEW_ROWS = 4
-
-
-def _patches_stage(
-    kind: str,
-    temp: int,
-    channels: int,
-    layouts: Sequence[Layout],
-    taps: Sequence[Sequence[Tap]],
-    counts: Three,
-) -> Stage:
-    """The packing function of patches of the padded planes in temporary `temp`.
-
-    Args:
-        channels: planes of each product.
-        taps: along each dimension.
-        counts: pixels along each dimension.
-    """
-    table = tap_table(layouts, taps)
-    args: list[Ref | int] = [planes_ref(temp, tile(kind).itemsize)]
-    args += patch_slots(channels, layouts, table, counts)
-    args += [kernels.compile_copy(tile(kind), walks_taps=True).address, *table]
-    return Stage(compile_source(kernels.PATCHES, "patches", kind), args, 0)
-
-
-def _direct_stage(
-    g: Geometry,
-    planes: int,
-    channels: int,
-    outputs: int,
-    layouts: Sequence[Layout],
-    sources: Sequence[int],
-    weights: Sequence[int],
-    weight_strides: Three,
-    counts: Three,
-    result: int | None,
-) -> Stage:
-    """A convolution without a product, of the padded planes in temporary `planes`.
-
-    Args:
-        channels, outputs: of one group.
-        sources, weights: where each tap lies in the planes and in the weight.
-        weight_strides: of a group, an output and a channel.
-        result: the temporary for the result; None stores the output or calls the epilogue.
-    """
-    args: list[Ref | int] = [planes_ref(planes, g.itemsize), Ref("input", 1)]
-    if result is None:
-        args += [Ref("output"), Ref("epilogue"), Ref("epilogue_args")]
-    else:
-        args += [Ref("temp", result), 0, 0]
-    args += patch_slots(channels, layouts, sources, counts)
-    args += [counts[0], outputs, g.groups, *weight_strides]
-    for source, weight in zip(sources, weights, strict=True):
-        args += [source, weight]
-    work = channels * len(sources) * math.prod(counts)
-    units = g.images * g.groups * outputs
-    return Stage(
-        compile_source(kernels.DIRECT, "direct", g.dtype, g.dtype if result is None else g.kind),
-        args,
-        units,
-        max(1, 2 * GRAIN // max(1, work)),
-        scratch=RUN * g.itemsize,
-        flops=2 * units * work,
-        bytes=(plane_size(layouts) * channels // outputs + math.prod(counts)) * units * g.itemsize,
-    )
 
 
 def plan_conv(node: Node) -> Plan | None:
@@ -111,28 +43,24 @@ def plan_conv(node: Node) -> Plan | None:
     if g is None:
         return None
     layouts, taps = forward_axes(g)
-    k = g.channels * g.taps
-    planes = g.images * g.groups * g.channels
     products = g.images * g.groups
-    rows = products * g.outputs
-    padded = planes_bytes(planes * plane_size(layouts), g.itemsize)
-    if g.outputs <= _FEW_ROWS:
-        spread = spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
-        sources, strides = tap_table(layouts, taps), (g.outputs * k, k, g.taps)
-        direct = _direct_stage(
-            g, 0, g.channels, g.outputs, layouts, sources, range(g.taps), strides, g.counts, None
-        )
-        return Plan([spread, direct], [padded], True, rows, g.pixels)
-    weight = gemm.pack_a_stage(
-        g.dtype, Ref("input", 1), 0, g.groups, g.outputs, k, k, (k, 0, 1), (1, g.outputs * k, 0)
+    planes = products * g.channels
+    stages = [spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
+    temporaries = [planes_bytes(planes * plane_size(layouts), g.itemsize)]
+    sums = Sums(
+        geometry=g,
+        planes=0,
+        channels=g.channels,
+        outputs=g.outputs,
+        layouts=layouts,
+        sources=tap_table(layouts, taps),
+        weights=range(g.taps),
+        weight_strides=(g.outputs * g.channels * g.taps, g.channels * g.taps, g.taps),
+        counts=g.counts,
+        result=None,
     )
-    spread = spread_stage(g.dtype, Ref("input", 0), 1, planes, layouts)
-    patches = _patches_stage(g.kind, 1, g.channels, layouts, taps, g.counts)
-    compute = gemm.compute_stage(
-        g.dtype, 2, patches.kernel.address, products, g.groups, g.outputs, g.pixels, k
-    )
-    temporaries = [gemm.packed_bytes(g.dtype, g.groups, g.outputs, k), padded]
-    return Plan([weight, spread, patches, compute], temporaries, True, rows, g.pixels)
+    add_stages(sums, stages, temporaries)
+    return Plan(stages, temporaries, True, products * g.outputs, g.pixels)
 
 
 def plan_input_grad(node: Node) -> Plan | None:
@@ -159,35 +87,22 @@ def plan_input_grad(node: Node) -> Plan | None:
         counts = three(
             [-(-(n - r) // s) for n, r, s in zip(g.sizes, residues, g.stride, strict=True)], 1
         )
-        k, n = g.outputs * math.prod(map(len, taps)), math.prod(counts)
         result = None if whole else len(temporaries)
         if not whole:
-            temporaries.append(max(64, products * g.channels * n * g.itemsize))
-        starts = [[(0, at) for _, at in axis] for axis in taps]
-        if g.channels <= _FEW_ROWS:
-            sources, weights = tap_table(layouts, starts), _weight_table(g, taps)
-            strides = (g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps)
-            stages.append(
-                _direct_stage(
-                    g, 0, g.outputs, g.channels, layouts, sources, weights, strides, counts, result
-                )
-            )
-        else:
-            packed = len(temporaries)
-            temporaries.append(gemm.packed_bytes(g.dtype, g.groups, g.channels, k))
-            stages.append(_pack_weight_stage(g, packed, taps))
-            stages.append(_patches_stage(g.kind, 0, g.outputs, layouts, starts, counts))
-            compute = gemm.compute_stage(
-                g.dtype if whole else g.kind,
-                len(stages) - 1,
-                stages[-1].kernel.address,
-                products,
-                g.groups,
-                g.channels,
-                n,
-                k,
-            )
-            stages.append(_redirected(compute, packed, result))
+            temporaries.append(max(64, products * g.channels * math.prod(counts) * g.itemsize))
+        sums = Sums(
+            geometry=g,
+            planes=0,
+            channels=g.outputs,
+            outputs=g.channels,
+            layouts=layouts,
+            sources=tap_table(layouts, [[(0, at) for _, at in axis] for axis in taps]),
+            weights=_weight_table(g, taps),
+            weight_strides=(g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps),
+            counts=counts,
+            result=result,
+        )
+        add_stages(sums, stages, temporaries)
         if result is None:
             continue
         place = (g.sizes[1] * g.sizes[2], g.sizes[2], 1)
@@ -204,30 +119,6 @@ def _weight_table(g: Geometry, taps: Sequence[Sequence[Tap]]) -> list[int]:
     return [
         sum(i * s for (i, _), s in zip(tap, step, strict=True)) for tap in itertools.product(*taps)
     ]
-
-
-def _pack_weight_stage(g: Geometry, temp: int, taps: Sequence[Sequence[Tap]]) -> Stage:
-    """Packs, for each group, the weight [outputs, channels, taps] as [channels, outputs, taps]."""
-    table = _weight_table(g, taps)
-    panels = -(-g.channels // tile(g.kind).mr)
-    args: list[Ref | int] = [Ref("input", 1), Ref("temp", temp), g.channels, g.outputs, len(table)]
-    args += [g.taps, g.channels * g.taps, *table]
-    work = g.outputs * len(table) * tile(g.kind).mr
-    moved = 2 * g.groups * panels * work * g.itemsize
-    kernel = compile_source(kernels.PACK_WEIGHT, "pack_weight", g.dtype)
-    return Stage(kernel, args, g.groups * panels, max(1, GRAIN // max(1, work)), bytes=moved)
-
-
-def _redirected(compute: Stage, packed: int, result: int | None) -> Stage:
-    """A product with its left operand in temporary `packed`, its result in a temporary or output.
-
-    Only a product that goes to the output takes an epilogue.
-    """
-    args = list(compute.args)
-    args[0] = Ref("temp", packed)
-    if result is not None:
-        args[3:6] = [Ref("temp", result), 0, 0]
-    return replace(compute, args=args)
 
 
 def _place_stage(
@@ -254,7 +145,7 @@ def plan_weight_grad(node: Node) -> Plan | None:
     g = geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
     if g is None:
         return None
-    if g.channels * g.outputs <= _FEW_ROWS:
+    if g.channels * g.outputs <= FEW_ROWS:
         return _plan_direct_weight_grad(g)
     size = three(
         [
@@ -304,7 +195,7 @@ def plan_weight_grad(node: Node) -> Plan | None:
         g.kind, 2, right.kernel.address, products, products, g.outputs, n, k
     )
     rows = g.groups * g.outputs
-    stages = [left, _turn_stage(g, 1, size), right, _redirected(compute, 0, 2)]
+    stages = [left, _turn_stage(g, 1, size), right, redirected(compute, 0, 2)]
     stages.append(_place_stage(g, 2, rows, parts, (1, g.taps, g.channels), n, 0, (0, 1, g.taps)))
     temporaries = [
         gemm.packed_bytes(g.dtype, products, g.outputs, k),

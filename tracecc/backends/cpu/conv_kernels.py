@@ -96,7 +96,7 @@ def patches(args, z, block, to):
                     up += 1
 """
 
-# Left operand of the input's gradient: rows are input channels, k is (output channel, tap).
+# The weight as a left operand: k is (channel, tap). Units are panels of one group.
 PACK_WEIGHT = """
 def pack_weight(args, begin, end, scratch):
     x = {storage}_ptr(args, 0)
@@ -106,20 +106,87 @@ def pack_weight(args, begin, end, scratch):
     taps = i64_arg(args, 4)
     rs = i64_arg(args, 5)
     cs = i64_arg(args, 6)
-    panels = (m + {mr} - 1) // {mr}
+    gs = i64_arg(args, 7)
+    mr = i64_arg(args, 8)
+    panels = (m + mr - 1) // mr
     for u in range(begin, end):
-        i0 = (u % panels) * {mr}
-        base = u // panels * channels * cs + i0 * rs
-        rows = minimum(m - i0, {mr})
-        to = u * channels * taps * {mr}
+        i0 = (u % panels) * mr
+        base = u // panels * gs + i0 * rs
+        rows = minimum(m - i0, mr)
+        to = u * channels * taps * mr
         for c in range(channels):
             for tap in range(taps):
-                at = base + c * cs + i64_arg(args, 7 + tap)
+                at = base + c * cs + i64_arg(args, 9 + tap)
                 for i in range(rows):
                     o[to + i] = {load}(x[at + i * rs])
-                for i in range(rows, {mr}):
+                for i in range(rows, mr):
                     o[to + i] = {kind}(0)
-                to += {mr}
+                to += mr
+"""
+
+# Register tiles over runs of padded positions. Units are (image and group, layer, block of rows,
+# block of positions); the results between the rows of pixels are dropped.
+TILES = """
+def tiles(args, begin, end, scratch):
+    x = i64_arg(args, 0)
+    plane = i64_arg(args, 1)
+    channels = i64_arg(args, 2)
+    width = i64_arg(args, 4)
+    height = i64_arg(args, 5)
+    row = i64_arg(args, 6)
+    depth = i64_arg(args, 7)
+    micro = i64_arg(args, 8)
+    a = i64_arg(args, 9)
+    o = {result}_ptr(args, 10)
+    epilogue = i64_arg(args, 11)
+    epilogue_args = i64_arg(args, 12)
+    m = i64_arg(args, 13)
+    layers = i64_arg(args, 14)
+    groups = i64_arg(args, 15)
+    columns = i64_arg(args, 16)
+    blocks = i64_arg(args, 17)
+    mr = i64_arg(args, 19)
+    mb = i64_arg(args, 18) * mr
+    t = {kind}_at(scratch)
+    k = channels * i64_arg(args, 3)
+    panels = (m + mr - 1) // mr
+    length = (height - 1) * row + width
+    for u in range(begin, end):
+        first = u % columns * {nb}
+        i0 = u // columns % blocks * mb
+        layer = u // (columns * blocks) % layers
+        z = u // (columns * blocks * layers)
+        n = minimum({nb}, length - first)
+        rows = minimum(mb, m - i0)
+        left = a + (z % groups * panels * mr + i0) * k * {size}
+        right = x + (z * channels * plane + layer * depth + first) * {size}
+        for i in range(0, rows, mr):
+            for j in range(0, n, {nr}):
+                call_epilogue(
+                    micro,
+                    k,
+                    left + i * k * {size},
+                    right + j * {size},
+                    scratch + (i * {nb} + j) * {size},
+                    {nb} * {size},
+                    args,
+                    0,
+                )
+        for y in range(first // row, (first + n - 1) // row + 1):
+            at = maximum(first, y * row)
+            count = minimum(first + n, y * row + width) - at
+            col = (layer * height + y) * width + at - y * row
+            if count > 0:
+                if epilogue != 0:
+                    tile = scratch + (at - first) * {size}
+                    call_epilogue(
+                        epilogue, epilogue_args, tile, {nb}, z * m + i0, rows, col, count
+                    )
+                else:
+                    for i in range(rows):
+                        to = (z * m + i0 + i) * layers * height * width + col
+                        for j in range(count):
+                            o[to + j] = {put}(t[i * {nb} + at - first + j])
 """
 
 # Units are rows of padded pixels of one image and group, [width, channels].
@@ -443,3 +510,94 @@ def _copy(shape: Tile, walks_taps: bool) -> str:
             f"  br i1 %m{name}, label %{name}, label %done",
         ]
     return "\n".join([*text, "done:", "  ret void", "}", ""])
+
+
+def compile_tile(shape: Tile) -> toolchain.Kernel:
+    """`entry(K, A, B, C, ldc, args, _)`: C = A B, where `args` (of `tiles`) say where B's rows lie.
+
+    `ldc` is in bytes.
+    """
+    return toolchain.compile_ir(lambda: _tile(shape), f"conv tile 1 {shape}")
+
+
+def _tile(shape: Tile) -> str:
+    element = "float" if shape.kind == "f32" else "double"
+    size, lanes = shape.itemsize, shape.lanes
+    vector = f"<{lanes} x {element}>"
+    fma = f"@llvm.fmuladd.v{lanes}{shape.kind}"
+    cells = [(i, j) for i in range(shape.mr) for j in range(2)]
+    text = [
+        f"declare {vector} {fma}({vector}, {vector}, {vector})",
+        "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %args, i64 %unused) {",
+        "start:",
+        "  %ap = inttoptr i64 %args to ptr",
+        "  %planep = getelementptr i64, ptr %ap, i64 1",
+        "  %plane = load i64, ptr %planep",
+        f"  %planeb = mul i64 %plane, {size}",
+        "  %tapsp = getelementptr i64, ptr %ap, i64 3",
+        "  %taps = load i64, ptr %tapsp",
+        "  %table = getelementptr i64, ptr %ap, i64 20",
+        "  %some = icmp sgt i64 %K, 0",
+        "  br i1 %some, label %loop, label %done",
+        "loop:",
+        "  %k = phi i64 [0, %start], [%k1, %loop]",
+        "  %a = phi i64 [%A, %start], [%a1, %loop]",
+        "  %b = phi i64 [%B, %start], [%b2, %loop]",
+        "  %tap = phi i64 [0, %start], [%tap2, %loop]",
+    ]
+    text += [
+        f"  %c{i}_{j} = phi {vector} [zeroinitializer, %start], [%n{i}_{j}, %loop]"
+        for i, j in cells
+    ]
+    text += [
+        "  %offp = getelementptr i64, ptr %table, i64 %tap",
+        "  %off = load i64, ptr %offp",
+        f"  %offb = mul i64 %off, {size}",
+        "  %at = add i64 %b, %offb",
+        "  %tap1 = add i64 %tap, 1",
+        "  %wrap = icmp eq i64 %tap1, %taps",
+        "  %tap2 = select i1 %wrap, i64 0, i64 %tap1",
+        "  %b1 = add i64 %b, %planeb",
+        "  %b2 = select i1 %wrap, i64 %b1, i64 %b",
+    ]
+    for j in range(2):
+        text += [
+            f"  %bi{j} = add i64 %at, {j * lanes * size}",
+            f"  %bp{j} = inttoptr i64 %bi{j} to ptr",
+            f"  %bv{j} = load {vector}, ptr %bp{j}, align {size}",
+        ]
+    for i in range(shape.mr):
+        text += [
+            f"  %ai{i} = add i64 %a, {i * size}",
+            f"  %ap{i} = inttoptr i64 %ai{i} to ptr",
+            f"  %as{i} = load {element}, ptr %ap{i}, align {size}",
+            f"  %ae{i} = insertelement {vector} undef, {element} %as{i}, i32 0",
+            f"  %av{i} = shufflevector {vector} %ae{i}, {vector} undef, "
+            f"<{lanes} x i32> zeroinitializer",
+        ]
+        text += [
+            f"  %n{i}_{j} = call {vector} {fma}({vector} %av{i}, {vector} %bv{j}, "
+            f"{vector} %c{i}_{j})"
+            for j in range(2)
+        ]
+    text += [
+        "  %k1 = add i64 %k, 1",
+        f"  %a1 = add i64 %a, {shape.mr * size}",
+        "  %more = icmp slt i64 %k1, %K",
+        "  br i1 %more, label %loop, label %done",
+        "done:",
+    ]
+    text += [
+        f"  %r{i}_{j} = phi {vector} [zeroinitializer, %start], [%n{i}_{j}, %loop]"
+        for i, j in cells
+    ]
+    for i, j in cells:
+        at = f"{i}_{j}"
+        text += [
+            f"  %row{at} = mul i64 %ldc, {i}",
+            f"  %base{at} = add i64 %C, %row{at}",
+            f"  %to{at} = add i64 %base{at}, {j * lanes * size}",
+            f"  %p{at} = inttoptr i64 %to{at} to ptr",
+            f"  store {vector} %r{at}, ptr %p{at}, align {size}",
+        ]
+    return "\n".join([*text, "  ret void", "}", ""])
