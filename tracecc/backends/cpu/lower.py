@@ -6,6 +6,7 @@ from tracecc.backends.cpu import library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
+from tracecc.backends.cpu.layout import plain_products
 from tracecc.backends.cpu.regions import REGIONS
 from tracecc.backends.schedule import Launch, schedule
 from tracecc.backends.schedule_types import Plan
@@ -24,7 +25,7 @@ def compile_graph(graph: Graph) -> Executable:
     """
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
-    program = schedule(graph, library.plan)
+    program = schedule(plain_products(graph), library.plan)
     compiled = 0
     bound = []
     for launch in program.launches:
