@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 from tracecc.backends.cpu import conv_kernels as kernels
+from tracecc.backends.cpu import conv_vectors as vectors
 from tracecc.backends.cpu import gemm
 from tracecc.backends.cpu.conv_planes import (
     GRAIN,
@@ -189,7 +190,7 @@ def plan_weight_grad(node: Node) -> Plan | None:
         steps = (steps[0], counts[1] * steps[1], steps[2])
         counts = (counts[0], 1, counts[1] * counts[2])
     args += [*counts, *steps, length]
-    args += [kernels.compile_copy(tile(g.kind), walks_taps=False).address, *table]
+    args += [vectors.compile_copy(tile(g.kind), walks_taps=False).address, *table]
     right = Stage(compile_source(kernels.PIXELS, "pixels", g.kind), args, 0)
     compute = gemm.compute_stage(
         g.kind, 2, right.kernel.address, products, products, g.outputs, n, k
@@ -238,7 +239,7 @@ def _turn_stage(g: Geometry, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
     args: list[Ref | int] = [Ref("input", 0), planes_ref(temp, g.itemsize), g.channels]
-    args += [*g.sizes, *size, *g.low]
+    args += [*g.sizes, *size, *g.low, vectors.compile_transpose(tile(g.kind)).address]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(

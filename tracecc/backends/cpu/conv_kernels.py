@@ -1,12 +1,7 @@
 """Kernel sources of convolutions: the copy of the source, the packing functions, the result.
 
-They are filled in with `gemm.names` and the vector's `lanes`.
+`conv_planes.compile_source` fills them in.
 """
-
-from __future__ import annotations
-
-from tracecc.backends.cpu import toolchain
-from tracecc.backends.cpu.microkernel import Tile
 
 # Units are (plane, phase of each dimension). Phase p of a dimension with stride s holds the padded
 # positions q * s + p * dilation % s.
@@ -216,11 +211,26 @@ def turn(args, begin, end, scratch):
             last = minimum(q2, n2 + l2)
             for k in range(first * channels):
                 o[to + k] = {kind}(0)
-            for c0 in range(0, channels, 16):
-                c1 = minimum(c0 + 16, channels)
-                for k in range(first, last):
-                    for c in range(c0, c1):
-                        o[to + k * channels + c] = {load}(x[at + c * plane + k])
+            for c0 in range(0, channels, {lanes}):
+                c1 = minimum(c0 + {lanes}, channels)
+                if {direct} and c1 - c0 == {lanes} and last - first >= {lanes}:
+                    for k in range(first, last, {lanes}):
+                        # The last square overlaps the one before.
+                        k0 = minimum(k, last - {lanes})
+                        call_epilogue(
+                            i64_arg(args, 12),
+                            i64_arg(args, 1) + (to + k0 * channels + c0) * {size},
+                            i64_arg(args, 0) + (at + c0 * plane + k0) * {size},
+                            channels * {size},
+                            plane * {size},
+                            0,
+                            0,
+                            0,
+                        )
+                else:
+                    for k in range(first, last):
+                        for c in range(c0, c1):
+                            o[to + k * channels + c] = {load}(x[at + c * plane + k])
             for k in range(last * channels, q2 * channels):
                 o[to + k] = {kind}(0)
 """
@@ -424,180 +434,3 @@ def direct_weight(args, begin, end, scratch):
                 total = total + sums[tap * lanes + i]
             o[u * taps + tap] = {store}(total)
 """
-
-
-def compile_copy(shape: Tile, *, walks_taps: bool) -> toolchain.Kernel:
-    """`entry(to, from, rows, step, tap, low, _)`: one vector of each row of a panel of B.
-
-    Lanes from `low` on are written. `step` is the bytes from one source row to the next or, if
-    `walks_taps`, the arguments of `patches`, whose table then says where each row lies.
-    """
-    return toolchain.compile_ir(lambda: _copy(shape, walks_taps), f"copy 1 {walks_taps} {shape}")
-
-
-def _copy(shape: Tile, walks_taps: bool) -> str:
-    vector = f"<{shape.lanes} x {'float' if shape.kind == 'f32' else 'double'}>"
-    lanes, size = f"<{shape.lanes} x i64>", shape.itemsize
-    numbers = ", ".join(f"i64 {i}" for i in range(shape.lanes))
-    text = [
-        "define void @entry(i64 %to, i64 %from, i64 %rows, i64 %step, i64 %tap, i64 %low, "
-        "i64 %unused) {",
-        "start:",
-        f"  %low0 = insertelement {lanes} undef, i64 %low, i32 0",
-        f"  %lows = shufflevector {lanes} %low0, {lanes} undef, "
-        f"<{shape.lanes} x i32> zeroinitializer",
-        f"  %mask = icmp sge {lanes} <{numbers}>, %lows",
-    ]
-    if walks_taps:
-        text += [
-            "  %ap = inttoptr i64 %step to ptr",
-            "  %planep = getelementptr i64, ptr %ap, i64 1",
-            "  %plane = load i64, ptr %planep",
-            f"  %planeb = mul i64 %plane, {size}",
-            "  %tapsp = getelementptr i64, ptr %ap, i64 3",
-            "  %taps = load i64, ptr %tapsp",
-            "  %table = getelementptr i64, ptr %ap, i64 9",
-        ]
-    text += [
-        "  %some = icmp sgt i64 %rows, 0",
-        "  %all = icmp sle i64 %low, 0",
-        "  br i1 %some, label %enter, label %done",
-        "enter:",
-        "  br i1 %all, label %whole, label %mixed",
-    ]
-    for name in ("whole", "mixed"):
-        text += [
-            f"{name}:",
-            f"  %k{name} = phi i64 [%rows, %enter], [%l{name}, %{name}]",
-            f"  %d{name} = phi i64 [%to, %enter], [%e{name}, %{name}]",
-            f"  %s{name} = phi i64 [%from, %enter], [%u{name}, %{name}]",
-        ]
-        if walks_taps:
-            text += [
-                f"  %t{name} = phi i64 [%tap, %enter], [%v{name}, %{name}]",
-                f"  %op{name} = getelementptr i64, ptr %table, i64 %t{name}",
-                f"  %o{name} = load i64, ptr %op{name}",
-                f"  %ob{name} = mul i64 %o{name}, {size}",
-                f"  %a{name} = add i64 %s{name}, %ob{name}",
-                f"  %p{name} = inttoptr i64 %a{name} to ptr",
-                f"  %n{name} = add i64 %t{name}, 1",
-                f"  %w{name} = icmp eq i64 %n{name}, %taps",
-                f"  %v{name} = select i1 %w{name}, i64 0, i64 %n{name}",
-                f"  %x{name} = add i64 %s{name}, %planeb",
-                f"  %u{name} = select i1 %w{name}, i64 %x{name}, i64 %s{name}",
-            ]
-        else:
-            text += [
-                f"  %p{name} = inttoptr i64 %s{name} to ptr",
-                f"  %u{name} = add i64 %s{name}, %step",
-            ]
-        text += [
-            f"  %q{name} = inttoptr i64 %d{name} to ptr",
-            f"  %r{name} = load {vector}, ptr %p{name}, align {size}",
-        ]
-        value = f"%r{name}"
-        if name == "mixed":
-            text += [
-                f"  %old = load {vector}, ptr %q{name}, align {size}",
-                f"  %new = select <{shape.lanes} x i1> %mask, {vector} {value}, {vector} %old",
-            ]
-            value = "%new"
-        text += [
-            f"  store {vector} {value}, ptr %q{name}, align {size}",
-            f"  %e{name} = add i64 %d{name}, {shape.nr * size}",
-            f"  %l{name} = sub i64 %k{name}, 1",
-            f"  %m{name} = icmp sgt i64 %l{name}, 0",
-            f"  br i1 %m{name}, label %{name}, label %done",
-        ]
-    return "\n".join([*text, "done:", "  ret void", "}", ""])
-
-
-def compile_tile(shape: Tile) -> toolchain.Kernel:
-    """`entry(K, A, B, C, ldc, args, _)`: C = A B, where `args` (of `tiles`) say where B's rows lie.
-
-    `ldc` is in bytes.
-    """
-    return toolchain.compile_ir(lambda: _tile(shape), f"conv tile 1 {shape}")
-
-
-def _tile(shape: Tile) -> str:
-    element = "float" if shape.kind == "f32" else "double"
-    size, lanes = shape.itemsize, shape.lanes
-    vector = f"<{lanes} x {element}>"
-    fma = f"@llvm.fmuladd.v{lanes}{shape.kind}"
-    cells = [(i, j) for i in range(shape.mr) for j in range(2)]
-    text = [
-        f"declare {vector} {fma}({vector}, {vector}, {vector})",
-        "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %args, i64 %unused) {",
-        "start:",
-        "  %ap = inttoptr i64 %args to ptr",
-        "  %planep = getelementptr i64, ptr %ap, i64 1",
-        "  %plane = load i64, ptr %planep",
-        f"  %planeb = mul i64 %plane, {size}",
-        "  %tapsp = getelementptr i64, ptr %ap, i64 3",
-        "  %taps = load i64, ptr %tapsp",
-        "  %table = getelementptr i64, ptr %ap, i64 20",
-        "  %some = icmp sgt i64 %K, 0",
-        "  br i1 %some, label %loop, label %done",
-        "loop:",
-        "  %k = phi i64 [0, %start], [%k1, %loop]",
-        "  %a = phi i64 [%A, %start], [%a1, %loop]",
-        "  %b = phi i64 [%B, %start], [%b2, %loop]",
-        "  %tap = phi i64 [0, %start], [%tap2, %loop]",
-    ]
-    text += [
-        f"  %c{i}_{j} = phi {vector} [zeroinitializer, %start], [%n{i}_{j}, %loop]"
-        for i, j in cells
-    ]
-    text += [
-        "  %offp = getelementptr i64, ptr %table, i64 %tap",
-        "  %off = load i64, ptr %offp",
-        f"  %offb = mul i64 %off, {size}",
-        "  %at = add i64 %b, %offb",
-        "  %tap1 = add i64 %tap, 1",
-        "  %wrap = icmp eq i64 %tap1, %taps",
-        "  %tap2 = select i1 %wrap, i64 0, i64 %tap1",
-        "  %b1 = add i64 %b, %planeb",
-        "  %b2 = select i1 %wrap, i64 %b1, i64 %b",
-    ]
-    for j in range(2):
-        text += [
-            f"  %bi{j} = add i64 %at, {j * lanes * size}",
-            f"  %bp{j} = inttoptr i64 %bi{j} to ptr",
-            f"  %bv{j} = load {vector}, ptr %bp{j}, align {size}",
-        ]
-    for i in range(shape.mr):
-        text += [
-            f"  %ai{i} = add i64 %a, {i * size}",
-            f"  %ap{i} = inttoptr i64 %ai{i} to ptr",
-            f"  %as{i} = load {element}, ptr %ap{i}, align {size}",
-            f"  %ae{i} = insertelement {vector} undef, {element} %as{i}, i32 0",
-            f"  %av{i} = shufflevector {vector} %ae{i}, {vector} undef, "
-            f"<{lanes} x i32> zeroinitializer",
-        ]
-        text += [
-            f"  %n{i}_{j} = call {vector} {fma}({vector} %av{i}, {vector} %bv{j}, "
-            f"{vector} %c{i}_{j})"
-            for j in range(2)
-        ]
-    text += [
-        "  %k1 = add i64 %k, 1",
-        f"  %a1 = add i64 %a, {shape.mr * size}",
-        "  %more = icmp slt i64 %k1, %K",
-        "  br i1 %more, label %loop, label %done",
-        "done:",
-    ]
-    text += [
-        f"  %r{i}_{j} = phi {vector} [zeroinitializer, %start], [%n{i}_{j}, %loop]"
-        for i, j in cells
-    ]
-    for i, j in cells:
-        at = f"{i}_{j}"
-        text += [
-            f"  %row{at} = mul i64 %ldc, {i}",
-            f"  %base{at} = add i64 %C, %row{at}",
-            f"  %to{at} = add i64 %base{at}, {j * lanes * size}",
-            f"  %p{at} = inttoptr i64 %to{at} to ptr",
-            f"  store {vector} %r{at}, ptr %p{at}, align {size}",
-        ]
-    return "\n".join([*text, "  ret void", "}", ""])

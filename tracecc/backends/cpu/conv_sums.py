@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tracecc.backends.cpu import conv_kernels as kernels
+from tracecc.backends.cpu import conv_vectors as vectors
 from tracecc.backends.cpu import gemm
 from tracecc.backends.cpu.conv_planes import (
     GRAIN,
@@ -167,7 +168,7 @@ def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
     height = -(-panels // min(blocks, panels))
     blocks = -(-panels // height)
     args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]
-    args += [kernels.compile_tile(shape).address, Ref("temp", packed), *s.target()]
+    args += [vectors.compile_tile(shape).address, Ref("temp", packed), *s.target()]
     args += [s.outputs, s.counts[0], g.groups, columns, blocks, height, mr, *s.sources]
     work = 2 * height * mr * gemm.NB * s.k
     flops = 2 * s.products * s.outputs * math.prod(s.counts) * s.k
@@ -189,7 +190,7 @@ def _patches_stage(s: Sums) -> Stage:
     """The packing function of patches."""
     g = s.geometry
     args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]
-    args += [kernels.compile_copy(tile(g.kind), walks_taps=True).address, *s.sources]
+    args += [vectors.compile_copy(tile(g.kind), walks_taps=True).address, *s.sources]
     return Stage(compile_source(kernels.PATCHES, "patches", g.kind), args, 0)
 
 
