@@ -328,3 +328,19 @@ def test_requires_grad_flipped_between_calls():
             yield weights(model)
 
     both(scenario)
+
+
+def test_a_compiled_zero_grad_clears_a_gradient_that_came_later():
+    w = nn.Parameter(tc.ones(2))
+    opt = optim.SGD([w], lr=0.1)
+
+    @tc.compile
+    def clear(x):
+        opt.zero_grad()
+        return x + 1
+
+    clear(tc.ones(1))
+    (w * 2).sum().backward()
+    assert w.grad is not None
+    clear(tc.ones(1))
+    assert w.grad is None

@@ -84,6 +84,13 @@ def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
     return stages, executable
 
 
+class Listing(list):
+    """A list that prints its items one after another."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+
 class CompiledFunction:
     """A function that is traced, fused and compiled at the first call of each signature.
 
@@ -175,7 +182,7 @@ class CompiledFunction:
 
     def kernels(self) -> Any:
         """Each kernel of the latest call: source, ops and lines it came from, bytes, flops, why."""
-        return self._latest().forward.kernels()
+        return Listing(self._latest().forward.kernels())
 
     def explain(self) -> str:
         """Signatures seen, guards, why it retraced, memory, compile times and cache hits."""

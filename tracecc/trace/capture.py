@@ -181,10 +181,10 @@ class _Outputs:
 
     def grad_effect(self, t: Tensor, before: Tensor | None) -> GradEffect | None:
         now, target = t._grad, self._argument.get(id(t), t)
+        if now is None:
+            return GradEffect(target)  # also if it was None before: a later call may find one
         if now is before:
             return None
-        if now is None:
-            return GradEffect(target)
         if now._array is not None:
             return GradEffect(target, payload=now)
         return GradEffect(target, self.add(self.tracer.value(now)))
