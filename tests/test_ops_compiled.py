@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 import pytest
-from oracles import run, samples_of
+from oracles import extreme_samples, run, samples_of
 
 from tracecc.compile import lower
 from tracecc_ir.graph import Builder
@@ -82,4 +82,7 @@ CASES = [(op, dtype) for op in PRIMITIVES for dtype in dtypes_of(op)]
 
 @pytest.mark.parametrize(("op", "dtype"), CASES, ids=lambda x: x.name)
 def test_compiled_op_equals_its_reference(op: Op, dtype: DType) -> None:
-    check(op, dtype, list(samples_of(op, np.random.default_rng(0), dtype)))
+    samples = list(samples_of(op, np.random.default_rng(0), dtype))
+    if op.kind == "elementwise" and dtype.kind == "float" and not op.attr_names:
+        samples += extreme_samples(op, dtype)
+    check(op, dtype, samples)
