@@ -6,14 +6,15 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tracecc import cache, config
 from tracecc_ir.errors import IRError
-from tracecc_ir.graph import Graph, bind_sizes, specialize
+from tracecc_ir.graph import Graph, Value, bind_sizes, specialize
 from tracecc_ir.interpret import interpret
 from tracecc_ir.passes import pipeline
 from tracecc_ir.text import parse, parse_type, print_graph
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.command(options)
-    except (UsageError, IRError, OSError) as error:
+    except (UsageError, IRError, OSError, config.SettingError) as error:
         print(f"tracecc: {error}", file=sys.stderr)
         return 2
     return 0
@@ -108,7 +109,9 @@ def dump_command(options: argparse.Namespace) -> None:
     if not isinstance(compiled, CompiledFunction):
         compiled = CompiledFunction(function)
     if options.input:
-        compiled.trace(*[_example(t) for t in options.input])
+        examples = [_example(t) for t in options.input]
+        with _blaming(f"{name} cannot be traced"):
+            compiled.trace(*examples)
     elif compiled.traces == 0:
         example = getattr(module, "example_inputs", None)
         if example is None:
@@ -116,7 +119,8 @@ def dump_command(options: argparse.Namespace) -> None:
                 f"{name} was not called while {path} was loaded: give the types of its arguments "
                 "with --input, or define example_inputs() there"
             )
-        compiled.trace(*example())
+        with _blaming(f"{name} cannot be traced"):
+            compiled.trace(*example())
     shown = compiled.ir(options.stage)
     if isinstance(shown, Graph):
         shown = print_graph(shown, locations=not options.no_locations)
@@ -134,14 +138,26 @@ def load_module(path: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     sys.path.insert(0, str(file.parent))
-    spec.loader.exec_module(module)
+    with _blaming(f"{path} cannot be loaded"):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever the user's code raises becomes one sentence that begins with ``what``."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def _example(text: str) -> Any:
     import tracecc
 
     type_ = parse_type(text)
+    if type_.is_symbolic:
+        raise UsageError(f"--input needs numbers for sizes, given {text}")
     return tracecc.zeros(*type_.shape, dtype=type_.dtype)
 
 
@@ -170,10 +186,13 @@ def run_command(options: argparse.Namespace) -> None:
     graph = specialize(graph, sizes) if sizes else graph
     if options.interpret:
         outputs, updates = interpret(graph, inputs, state)
-        for update, value in zip(graph.updates, updates, strict=True):
-            print(f"update {update.state.name} = {value}")
     else:
-        outputs = lower(graph)[1](inputs, state)
+        with _blaming(f"{graph.name} cannot be run"):
+            outputs = lower(graph)[1](inputs, state)
+        held = dict(zip((s.value for s in graph.state), state, strict=True))
+        updates = [held[u.state] for u in graph.updates]
+    for update, value in zip(graph.updates, updates, strict=True):
+        print(f"update {update.state.name} = {value}")
     for k, array in enumerate(outputs):
         if options.output:
             np.save(f"{options.output}{k}.npy", array)
@@ -181,17 +200,29 @@ def run_command(options: argparse.Namespace) -> None:
 
 
 def read_graph(path: str) -> Graph:
-    text = sys.stdin.read() if path == "-" else pathlib.Path(path).read_text()
+    try:
+        text = sys.stdin.read() if path == "-" else pathlib.Path(path).read_text()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a file of text") from None
     graph = parse(text)
     verify(graph)
     return graph
 
 
-def _arrays(text: str, values: list, flag: str) -> list[np.ndarray]:
-    arrays = [np.load(p, allow_pickle=False) for p in filter(None, text.split(","))]
-    if len(arrays) != len(values):
-        raise UsageError(f"{flag} names {len(arrays)} files; the graph needs {len(values)}")
-    return arrays
+def _arrays(text: str, values: list[Value], flag: str) -> list[np.ndarray]:
+    paths = [p for p in text.split(",") if p]
+    if len(paths) != len(values):
+        raise UsageError(f"{flag} names {len(paths)} files; the graph needs {len(values)}")
+    return [_load(p, v) for p, v in zip(paths, values, strict=True)]
+
+
+def _load(path: str, value: Value) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise UsageError(f"{path} is not a .npy file of numbers") from None
+    # .npy files do not know bfloat16: NumPy stores and loads it as two bytes without a meaning.
+    return array.view(value.dtype.numpy) if array.dtype == np.dtype("V2") else array
 
 
 # cache

@@ -8,6 +8,10 @@ import sys
 from dataclasses import dataclass
 
 
+class SettingError(ValueError):
+    """An environment variable holds something it must not."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One environment variable: its name, its default as text, and what it does."""
@@ -88,11 +92,11 @@ def get_int(variable: str) -> int:
     """The value of a numeric setting.
 
     Raises:
-        ValueError: the environment holds something that is not a whole number of at least 0.
+        SettingError: the environment holds something that is not a whole number of at least 0.
     """
     text = get(variable)
     if not text.strip().isdigit():
-        raise ValueError(f"{variable} must be a whole number of at least 0, given {text!r}")
+        raise SettingError(f"{variable} must be a whole number of at least 0, given {text!r}")
     return int(text)
 
 
