@@ -91,14 +91,17 @@ def plan_input_grad(node: Node) -> Plan | None:
         result = None if whole else len(temporaries)
         if not whole:
             temporaries.append(max(64, products * g.channels * math.prod(counts) * g.itemsize))
+        sources = tap_table(layouts, [[(0, at) for _, at in axis] for axis in taps])
+        # Upwards through memory, which is what prefetchers expect.
+        reads = sorted(zip(sources, _weight_table(g, taps), strict=True))
         sums = Sums(
             geometry=g,
             planes=0,
             channels=g.outputs,
             outputs=g.channels,
             layouts=layouts,
-            sources=tap_table(layouts, [[(0, at) for _, at in axis] for axis in taps]),
-            weights=_weight_table(g, taps),
+            sources=[source for source, _ in reads],
+            weights=[weight for _, weight in reads],
             weight_strides=(g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps),
             counts=counts,
             result=result,

@@ -97,7 +97,7 @@ def compile_tile(shape: Tile) -> toolchain.Kernel:
 
     `ldc` is in bytes.
     """
-    return toolchain.compile_ir(lambda: _tile(shape), f"conv tile 1 {shape}")
+    return toolchain.compile_ir(lambda: _tile(shape), f"conv tile 2 {shape}")
 
 
 def _tile(shape: Tile) -> str:
@@ -108,6 +108,7 @@ def _tile(shape: Tile) -> str:
     cells = [(i, j) for i in range(shape.mr) for j in range(2)]
     text = [
         f"declare {vector} {fma}({vector}, {vector}, {vector})",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %args, i64 %unused) {",
         "start:",
         "  %ap = inttoptr i64 %args to ptr",
@@ -140,6 +141,14 @@ def _tile(shape: Tile) -> str:
         "  %b1 = add i64 %b, %planeb",
         "  %b2 = select i1 %wrap, i64 %b1, i64 %b",
     ]
+    # The rows of the next plane are on their way while this one's are used.
+    text.append("  %ahead = add i64 %at, %planeb")
+    for j in range(0, 2 * lanes * size + 64, 64):
+        text += [
+            f"  %fa{j} = add i64 %ahead, {j}",
+            f"  %fp{j} = inttoptr i64 %fa{j} to ptr",
+            f"  call void @llvm.prefetch.p0(ptr %fp{j}, i32 0, i32 3, i32 1)",
+        ]
     for j in range(2):
         text += [
             f"  %bi{j} = add i64 %at, {j * lanes * size}",
