@@ -27,8 +27,9 @@ def load() -> tuple[TensorDataset, TensorDataset]:
     return TensorDataset(x[train], y[train]), TensorDataset(x[test], y[test])
 
 
-def make_model() -> nn.Module:
-    return nn.Sequential(
+def build():
+    """A model, its optimiser and one step of its training."""
+    model = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.BatchNorm2d(32),
         nn.ReLU(),
@@ -40,6 +41,17 @@ def make_model() -> nn.Module:
         nn.Dropout(0.2),
         nn.Linear(512, 10),
     )
+    opt = optim.Adam(model.parameters(), lr=3e-3)
+
+    def train_step(x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        return loss
+
+    return model, opt, train_step
 
 
 def main() -> None:
@@ -52,18 +64,9 @@ def main() -> None:
     tc.manual_seed(0)
     train, test = load()
     loader = DataLoader(train, batch_size=64, shuffle=True)
-    model = make_model()
-    opt = optim.Adam(model.parameters(), lr=3e-3)
+    model, opt, train_step = build()
     epochs = 2 if args.quick else 15
     schedule = optim.lr_scheduler.OneCycleLR(opt, max_lr=6e-3, total_steps=epochs * len(loader))
-
-    def train_step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
-        return loss
 
     def predict(x):
         with tc.no_grad():

@@ -315,10 +315,10 @@ def _setup(t: Tensor, array: np.ndarray | None, type: TensorType, storage: Stora
 _new = object.__new__
 
 
-def wrap(array: np.ndarray) -> Tensor:
-    """A tensor over this memory (not copied)."""
+def wrap(array: np.ndarray, type: TensorType | None = None) -> Tensor:
+    """A tensor over this memory (not copied); ``type`` is the array's, if it is known."""
     t = _new(Tensor)
-    _setup(t, array, type_of_array(array), Storage(array))
+    _setup(t, array, type or type_of_array(array), Storage(array))
     return t
 
 

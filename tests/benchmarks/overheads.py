@@ -24,7 +24,7 @@ sys.path.insert(0, {examples!r})
 import digits
 x, y = tc.zeros(64, 1, 8, 8), tc.zeros(64, dtype=tc.int64)
 t2 = time.perf_counter()
-_, step = digits.build()
+step = tc.compile(digits.build()[2])
 step(x, y)
 t3 = time.perf_counter()
 print(t1 - t0, t3 - t2, step._last.forward.kernels_compiled)
@@ -58,18 +58,22 @@ def entry_cost() -> float:
     return median_time(lambda: f(x, y))
 
 
-def launch_cost() -> float:
-    """100 empty kernels, in the driver."""
-    from tracecc.backends.cpu import driver
+def launch_cost(count: int = 100) -> float:
+    """A table of empty kernels, through the driver."""
+    from tracecc.backends.cpu.driver import Program
+    from tracecc.backends.cpu.toolchain import compile_kernel
 
-    return driver.measure_empty_launches(100)
+    empty = compile_kernel("def empty(args, begin, end, scratch):\n    pass\n", "empty")
+    program = Program([[empty.address, 0, 1, 1]] * count)
+    return median_time(program.run)
 
 
 def processes() -> tuple[list[float], list[float]]:
     """Import, first digits step and compiled kernels in a first and in a second process."""
+    examples = str(EXAMPLES)
     with tempfile.TemporaryDirectory() as cache:
         env = dict(os.environ, TRACECC_CACHE_DIR=cache)
-        code = FIRST_STEP.format(examples=str(EXAMPLES))
+        code = FIRST_STEP.format(examples=examples)
         runs = [
             subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
             for _ in range(2)

@@ -62,6 +62,7 @@ class Entry:
             and isinstance(e.target, Tensor)
         ]
         self._kept: dict[int, Tensor] = {}
+        self._types = [v.type for v in c.graph.outputs]
 
     def accepts(self, args: tuple) -> bool:
         """The quick check: plain tensors of this signature, and every guard holds."""
@@ -76,14 +77,18 @@ class Entry:
                 or a._type != type_
             ):
                 return False
-        if len(args) > 1 and len({id(a._storage) for a in args}) != len(args):
+        if len(args) == 2:
+            if args[0]._storage is args[1]._storage:
+                return False
+        elif len({id(a._storage) for a in args}) != len(args):
             return False
         return thread.inference is self.key[3] and self.refusal(args) is None
 
     def refusal(self, leaves: Any) -> str | None:
         """Why this entry may not run these arguments (whose signature is equal), or None."""
         moved = self.epoch != epoch.count
-        why = self.capture.guards.failure(moved)
+        guards = self.capture.guards
+        why = guards.failure(moved) if moved or guards.each_call else None
         if why is None and moved:
             self.epoch = epoch.count
             self._storages = None
@@ -162,7 +167,7 @@ class Entry:
 
     def _result(self, r: Result, leaves: list[Any], outputs: list[np.ndarray]) -> Any:
         if r.kind == "value":
-            return wrap(outputs[r.index])
+            return wrap(outputs[r.index], self._types[r.index])
         if r.kind == "object":
             return r.payload
         t = leaves[r.index]
