@@ -7,7 +7,7 @@ from typing import Literal
 
 from tracecc.backends.cpu.toolchain import Kernel
 
-Where = Literal["input", "output", "temp", "args", "epilogue", "epilogue_args"]
+Where = Literal["input", "output", "temp", "args", "epilogue", "epilogue_args", "error"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Ref:
     Attributes:
         where: input, output or temp (scratch buffer) `index`; args is the argument block of stage
             `index` of the same plan (a callee's parameters); epilogue and epilogue_args are the
-            address and argument block of a fused epilogue, both 0 without one.
+            address and argument block of a fused epilogue, both 0 without one; error is where a
+            kernel stores 1 if it met an index that is out of range, 0 if nobody listens.
         index: which one.
         offset: bytes to add.
     """

@@ -69,13 +69,17 @@ class Bound:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the launch table; ``args`` is the number of its first slot."""
+    """A row of the launch table.
+
+    ``args`` is the number of its first slot; ``errors`` those for the error word's address.
+    """
 
     address: int
     args: int
     units: int
     grain: int
     scratch: int
+    errors: tuple[int, ...] = ()
 
 
 class _Slots:
@@ -154,7 +158,10 @@ class Executable:
                 self._segments.append(segment)
                 continue
             lines = [[r.address, start + 8 * r.args, r.units, r.grain] for r in segment]
-            self._segments.append(Table(lines, max(r.scratch for r in segment)))
+            table = Table(lines, max(r.scratch for r in segment))
+            for slot in (slot for r in segment for slot in r.errors):
+                self._slots[slot] = table.error_address
+            self._segments.append(table)
 
     def _rows(self, b: Bound, slots: _Slots) -> list[_Row]:
         """The table rows of one launch, with its arguments appended to the slots."""
@@ -183,6 +190,7 @@ class Executable:
         starts, waiting, rows = [], [], []
         for stage in plan.stages:
             starts.append(first := slots.begin())
+            errors = []
             for value in stage.args:
                 if isinstance(value, int):
                     slots.number(value)
@@ -193,11 +201,12 @@ class Executable:
                     waiting.append((len(slots.values), value.index))
                     slots.number(0)
                 else:
+                    if value.where == "error":
+                        errors.append(len(slots.values))
                     slots.number(0)
             if stage.extent:
-                rows.append(
-                    _Row(stage.kernel.address, first, stage.extent, stage.grain, stage.scratch)
-                )
+                row = stage.kernel.address, first, stage.extent, stage.grain, stage.scratch
+                rows.append(_Row(*row, tuple(errors)))
         slots.internal.extend((at, starts[index]) for at, index in waiting)
         return rows
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tracecc.backends.cpu import conv, driver, gemm
+from tracecc.backends.cpu import conv, driver, gemm, scatter
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
 
@@ -15,6 +15,11 @@ PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "conv": conv.plan_conv,
     "conv_input_grad": conv.plan_input_grad,
     "conv_weight_grad": conv.plan_weight_grad,
+    "scatter": scatter.plan_scatter,
+    "scatter_along": scatter.plan_scatter_along,
+    "concat": scatter.plan_concat,
+    "dynamic_slice": scatter.plan_dynamic_slice,
+    "dynamic_update": scatter.plan_dynamic_update,
 }
 
 
@@ -38,11 +43,21 @@ def run_plan(node: Node, plan: Plan, inputs: Sequence[np.ndarray]) -> list[np.nd
 
     Returns:
         One new array per result of the node.
+
+    Raises:
+        IndexError: a kernel met an index that is out of range.
     """
-    outputs = [np.empty(v.type.shape, v.type.dtype.numpy) for v in node.outputs]
+    outputs = [np.empty(v.type.sizes, v.type.dtype.numpy) for v in node.outputs]
     temporaries = [np.empty(n, np.uint8) for n in plan.temporaries]
+    error = np.zeros(1, np.int64)
     blocks = [np.zeros(len(s.args), np.int64) for s in plan.stages]
-    memory = {"input": inputs, "output": outputs, "temp": temporaries, "args": blocks}
+    memory = {
+        "input": inputs,
+        "output": outputs,
+        "temp": temporaries,
+        "args": blocks,
+        "error": [error],
+    }
 
     def slot(value: Ref | int) -> int:
         if isinstance(value, int):
@@ -59,4 +74,6 @@ def run_plan(node: Node, plan: Plan, inputs: Sequence[np.ndarray]) -> list[np.nd
         if s.extent
     ]
     driver.Program(rows, max(s.scratch for s in plan.stages)).run()
+    if error[0]:
+        raise IndexError(f"{node.op.name}: an index is out of range for its dimension")
     return outputs
