@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -20,8 +20,13 @@ class Executable(Protocol):
 
     kernels_compiled: int
 
-    def __call__(self, inputs: list[np.ndarray], state: list[np.ndarray]) -> list[np.ndarray]:
-        """The outputs; updates are written into the state arrays in place."""
+    def __call__(
+        self,
+        inputs: Sequence[np.ndarray],
+        state: Sequence[np.ndarray] = (),
+        reuse: Mapping[int, np.ndarray] | None = None,
+    ) -> list[np.ndarray]:
+        """The outputs, some of them in given memory; updates are written into the state arrays."""
 
     def kernels(self) -> Sequence[Any]:
         """The kernels, each printable."""

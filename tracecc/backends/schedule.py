@@ -23,7 +23,8 @@ ALIGNMENT = 64
 class LibraryPlan(Protocol):
     """What a backend's own kernel for one node needs: scratch buffers, in bytes."""
 
-    temporaries: list[int]
+    @property
+    def temporaries(self) -> list[int]: ...
 
     @property
     def flops(self) -> int: ...

@@ -162,7 +162,9 @@ class Entry:
             if t is None or effect.target._grad is not t or sys.getrefcount(t) > 4:
                 self._kept.pop(n, None)
             elif sys.getrefcount(t._array) <= _ARRAY_REFERENCES:
-                reuse[effect.index] = t._array  # type: ignore[index]
+                assert effect.index is not None
+                assert t._array is not None
+                reuse[effect.index] = t._array
         return reuse
 
     def _result(self, r: Result, leaves: list[Any], outputs: list[np.ndarray]) -> Any:
@@ -243,7 +245,7 @@ def _first(results: list[Any], recipes: list[Result], index: int) -> Tensor:
 
 
 def _array(leaf: Any) -> np.ndarray:
-    return leaf._array if isinstance(leaf, Tensor) else np.array(leaf, np.float64)
+    return np.array(leaf, np.float64) if type(leaf) is float else leaf._array
 
 
 class CompiledNode(TapeNode):
@@ -269,7 +271,7 @@ class CompiledNode(TapeNode):
                 "derivative inside the compiled function"
             )
         arrays = [
-            np.zeros(t.shape, t.dtype.numpy) if g is None else g._numpy()
+            np.zeros(t.sizes, t.dtype.numpy) if g is None else g._numpy()
             for g, t in zip(gs, self.types, strict=True)
         ]
         found = self.executable([*self.saved, *arrays], [])

@@ -124,6 +124,7 @@ class Executable:
         starts = [sum(counts[:i]) for i in range(4)]
         self._start = dict(zip(("input", "state", "output", "arena"), starts, strict=True))
         self._bases = [0] * (starts[3] + 1)
+        self._error = np.zeros(1, np.int64)  # library kernels store a number here
         self._makers = [_maker(t) for t in program.outputs]
         self._build()
         self._bind(starts[3], self._arena.ctypes.data)
@@ -148,7 +149,7 @@ class Executable:
         start = self._slots.ctypes.data
         for at, target in slots.internal:
             self._slots[at] = start + 8 * target
-        self._memory = memoryview(self._slots)
+        self._memory = self._slots.data
         self._patches: list[list[tuple[int, int]]] = [[] for _ in self._bases]
         for slot, base, offset in slots.places:
             self._patches[base].append((slot, offset))
@@ -197,6 +198,8 @@ class Executable:
                 elif value.where in pools:
                     base, byte = self._address(pools[value.where][value.index])
                     slots.pointer(base, byte + value.offset)
+                elif value.where == "error":
+                    slots.number(self._error.ctypes.data)
                 elif value.where == "args":
                     waiting.append((len(slots.values), value.index))
                     slots.number(0)
@@ -244,12 +247,12 @@ class Executable:
             outputs = []
             first = self._start["output"]
             for i, make in enumerate(self._makers):
-                a = reuse.get(i) if reuse else None
-                if a is None:
-                    a = make()
+                kept = reuse.get(i) if reuse else None
+                a = make() if kept is None else kept
                 outputs.append(a)
                 self._bind(first + i, address_of(a))
             error = 0
+            self._error[0] = 0
             for segment in self._segments:
                 if isinstance(segment, Bound):
                     self._host(segment, arrays, self._dense, outputs)
@@ -257,7 +260,7 @@ class Executable:
                     error |= segment.run()
             for original, dense in self._strided:
                 np.copyto(original, dense)
-        if error:
+        if error or self._error[0]:
             raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
         return outputs
 
@@ -294,9 +297,9 @@ class Executable:
             b, t = o.buffer, o.type
             if b.kind == "arena":
                 raw = self._arena[b.place : b.place + b.nbytes]
-                return raw.view(t.dtype.numpy).reshape(t.shape)
+                return raw.view(t.dtype.numpy).reshape(t.sizes)
             held = {"input": inputs, "state": state, "output": outputs}[b.kind]
-            return held[b.place].reshape(t.shape)
+            return held[b.place].reshape(t.sizes)
 
         node = bound.launch.node
         assert node is not None
@@ -342,7 +345,7 @@ class Executable:
 
 def _maker(type: TensorType) -> Callable[[], np.ndarray]:
     """What makes an output: large ones come from the pool, so that their pages stay warm."""
-    shape, dtype = tuple(int(n) for n in type.shape), type.dtype.numpy
+    shape, dtype = type.sizes, type.dtype.numpy
     if math.prod(shape) * dtype.itemsize < POOLED:
         return lambda: np.empty(shape, dtype)
     return lambda: _outputs.empty(shape, dtype)
