@@ -15,7 +15,7 @@ from oracles import extreme_samples, run, samples_of
 from tracecc.compile import lower
 from tracecc_ir.graph import Builder
 from tracecc_ir.op import OPS, Op, Sample
-from tracecc_ir.types import DType, TensorType, bf16, f16, f32, f64, type_of_array
+from tracecc_ir.types import INTS, DType, TensorType, bf16, f16, f32, f64, i64, type_of_array
 
 PRIMITIVES = sorted((op for op in OPS.values() if op.reference is not None), key=lambda o: o.name)
 FENCE = 256  # bytes
@@ -86,3 +86,13 @@ def test_compiled_op_equals_its_reference(op: Op, dtype: DType) -> None:
     if op.kind == "elementwise" and dtype.kind == "float" and not op.attr_names:
         samples += extreme_samples(op, dtype)
     check(op, dtype, samples)
+
+
+@pytest.mark.parametrize("source", [f16, bf16, f32, f64], ids=lambda d: d.name)
+def test_floats_that_no_integer_can_hold_become_the_same_integers(source: DType) -> None:
+    values = [np.nan, np.inf, -np.inf, 3e9, -3e9, 1e20, -1e20, 2.0**31, 2.0**63, -(2.0**63), -1.5]
+    with np.errstate(over="ignore"):
+        x = np.array(values).astype(source.numpy)
+    check(OPS["cast"], source, [Sample((x,), {"dtype": d}) for d in INTS])
+    (whole,) = run(OPS["cast"], [x[:3]], {"dtype": i64})
+    assert whole.tolist() == [0, 2**63 - 1, -(2**63)]

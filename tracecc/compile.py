@@ -230,6 +230,9 @@ class CompiledGraph:
         from tracecc.tensor import wrap
         from tracecc_ir.graph import bind_sizes, specialize
 
+        for t in (*inputs, *state):
+            if not isinstance(t, Tensor):
+                raise TypeError(f"{self.graph.name} expects Tensors, given {type(t).__name__}")
         arrays = [t._numpy() for t in inputs]
         held = [t._numpy() for t in state]
         sizes = bind_sizes(self.graph, [*arrays, *held])

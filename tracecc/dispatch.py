@@ -22,6 +22,9 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple
     gradients flow. Results of movement ops may alias their inputs: functions that users call
     return them through `view` or `own`.
     """
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{op.name}() expects Tensors, given {type(t).__name__}")
     attrs = op.bind(attrs or {})
     trace = thread.trace
     run = _evaluate if trace is None else trace.emit

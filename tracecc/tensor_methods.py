@@ -85,7 +85,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif is_device(a):
             place = a
         elif not isinstance(a, bool) and a is not None:
-            raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
+            raise TypeError(f"to() expects a dtype, a device or a Tensor, given {a!r}")
     check_device(place)
     copied = kwargs.get("copy", any(a is True for a in args[2:]))
     result = self if dtype is None else to_dtype(self, check_dtype(dtype))

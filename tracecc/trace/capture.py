@@ -10,6 +10,7 @@ from tracecc.autograd.tape import TapeNode, backward_pass, edge
 from tracecc.pytree import flatten, unflatten
 from tracecc.tensor import Storage, Tensor
 from tracecc.trace.guards import Guards
+from tracecc.trace.location import locate
 from tracecc.trace.signature import SCALAR
 from tracecc.trace.tracer import Source, Tracer
 from tracecc_ir.graph import Graph, Value
@@ -82,7 +83,11 @@ def capture(
     proxies, arguments = _proxies(tracer, leaves, names, direct)
     with tracer.active():
         args, kwargs = unflatten(structure, iter(proxies))
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            locate(error)
+            raise
         made = _Outputs(tracer, leaves, proxies)
         out_leaves, out_structure = flatten(result)
         results = [made.result(leaf) for leaf in out_leaves]

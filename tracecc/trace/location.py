@@ -55,3 +55,25 @@ def assigned_name() -> str:
     """The variable that the user's running expression is assigned to, or the empty string."""
     frame = user_frame()
     return "" if frame is None else _stores(frame.f_code).get(frame.f_lasti, "")
+
+
+def locate(error: Exception) -> None:
+    """Puts the user's line before the message of an error that this package raised below it.
+
+    Errors that the user's own code raised are left as they are.
+    """
+    found: Loc | None = None
+    below = False
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        below = _is_ours(code.co_filename)
+        if not below:
+            name = code.co_name
+            found = Loc(code.co_filename, step.tb_lineno, "" if name == "<module>" else name)
+        step = step.tb_next
+    plain = len(error.args) == 1 and isinstance(error.args[0], str)
+    if found is None or not below or not plain or isinstance(error, (KeyError, OSError)):
+        return
+    if not str(error).startswith(f"{found}: "):
+        error.args = (f"{found}: {error}",)

@@ -12,7 +12,7 @@ from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Op, Sample
 from tracecc_ir.ops import special
 from tracecc_ir.ops.rules import ALL, BITS, HALVES, NUMBERS, draw, wide
-from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_
+from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_, i64
 
 
 def _same(x: TensorType, *rest: TensorType) -> TensorType:
@@ -447,7 +447,25 @@ def _cast_type(x: TensorType, *, dtype: DType) -> TensorType:
 
 
 def _cast(x: np.ndarray, dtype: DType) -> np.ndarray:
-    return np.asarray(x != 0) if dtype is bool_ else x.astype(dtype.numpy)
+    if dtype is bool_:
+        return np.asarray(x != 0)
+    if dtype.kind == "int" and x.dtype.kind not in "biu":
+        return _truncated(x, dtype)
+    return x.astype(dtype.numpy)
+
+
+def _truncated(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """Floats to integers, alike on every machine: NaN gives 0, what does not fit i64 its limits.
+
+    Narrower integers take the low bits of an i32 made in the same way.
+    """
+    wide = np.iinfo(np.int64 if dtype is i64 else np.int32)
+    y = x.astype(np.float64)
+    limit = 2.0 ** (wide.bits - 1)
+    if not (inside := (y >= -limit) & (y < limit)).all():
+        edge = np.where(y > 0, wide.max, np.where(y < 0, wide.min, 0))
+        return np.where(inside, np.where(inside, y, 0).astype(wide.dtype), edge).astype(dtype.numpy)
+    return y.astype(wide.dtype).astype(dtype.numpy)
 
 
 def _cast_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
