@@ -124,7 +124,6 @@ class Executable:
         starts = [sum(counts[:i]) for i in range(4)]
         self._start = dict(zip(("input", "state", "output", "arena"), starts, strict=True))
         self._bases = [0] * (starts[3] + 1)
-        self._error = np.zeros(1, np.int64)  # library kernels store a number here
         self._makers = [_maker(t) for t in program.outputs]
         self._build()
         self._bind(starts[3], self._arena.ctypes.data)
@@ -191,15 +190,13 @@ class Executable:
         starts, waiting, rows = [], [], []
         for stage in plan.stages:
             starts.append(first := slots.begin())
-            errors = []
+            errors: list[int] = []
             for value in stage.args:
                 if isinstance(value, int):
                     slots.number(value)
                 elif value.where in pools:
                     base, byte = self._address(pools[value.where][value.index])
                     slots.pointer(base, byte + value.offset)
-                elif value.where == "error":
-                    slots.number(self._error.ctypes.data)
                 elif value.where == "args":
                     waiting.append((len(slots.values), value.index))
                     slots.number(0)
@@ -252,7 +249,6 @@ class Executable:
                 outputs.append(a)
                 self._bind(first + i, address_of(a))
             error = 0
-            self._error[0] = 0
             for segment in self._segments:
                 if isinstance(segment, Bound):
                     self._host(segment, arrays, self._dense, outputs)
@@ -260,7 +256,7 @@ class Executable:
                     error |= segment.run()
             for original, dense in self._strided:
                 np.copyto(original, dense)
-        if error or self._error[0]:
+        if error:
             raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
         return outputs
 
