@@ -99,6 +99,16 @@ def test_an_index_out_of_range_is_an_error_and_touches_nothing_else(bad):
         planned("scatter_along", [x.T.copy(), along, updates[:2]], axis=1, mode="add")
 
 
+POOL = {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 0))])
+def test_window_max_takes_the_first_nan_and_never_the_padding(padding):
+    x = np.random.default_rng(0).choice([np.nan, -np.inf, 1, 2], (3, 9, 11)).astype("f4")
+    assert check("window_max", [x], **{**POOL, "padding": padding})
+    assert check("window_max", [np.full((1, 5, 5), -np.inf)], **{**POOL, "padding": padding})
+
+
 THREADED = [
     ("scatter", (draw("f32", 500, 64), index(500, 4000), draw("f32", 4000, 64)),
      {"axes": (0,), "mode": "add"}),
@@ -108,6 +118,8 @@ THREADED = [
      {"axis": 1, "mode": "add"}),
     ("scatter_along", (draw("f32", 9, 9000), index(9, 8, 9000), draw("f32", 8, 9000)),
      {"axis": 0, "mode": "add"}),
+    ("window_max", (draw("f32", 8, 16, 34, 33),), POOL),
+    ("window_sum", (draw("f16", 8, 16, 34, 33),), {**POOL, "padding": ((1, 1), (0, 1))}),
     ("concat", (draw("i16", 100, 333), draw("i16", 100, 267)), {"axis": 1}),
 ]  # fmt: skip
 
