@@ -234,12 +234,16 @@ class Optimizer:
         """
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
+            raise ValueError(
+                "loaded state dict has a different number of parameter groups: "
+                f"{len(groups)}, the optimizer has {len(self.param_groups)}"
+            )
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             if len(mine["params"]) != len(theirs["params"]):
                 raise ValueError(
                     "loaded state dict contains a parameter group that doesn't match the size of "
-                    "optimizer's group"
+                    f"optimizer's group: {len(theirs['params'])} parameters, the optimizer has "
+                    f"{len(mine['params'])}"
                 )
         order = [i for g in groups for i in g["params"]]
         for mine, theirs in zip(self.param_groups, groups, strict=True):
