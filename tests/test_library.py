@@ -44,7 +44,7 @@ def check(name, arrays, **attrs):
     found = planned(name, arrays, **attrs)
     if found is None:
         return False
-    for got, want in zip(found, evaluate(OPS[name], arrays, attrs), strict=True):
+    for got, want in zip(found, evaluate(OPS[name], arrays, OPS[name].bind(attrs)), strict=True):
         kind = type_of_array(got).dtype
         if kind.kind == "float":
             t = TOLERANCE[kind.name]
@@ -109,6 +109,31 @@ def test_window_max_takes_the_first_nan_and_never_the_padding(padding):
     assert check("window_max", [np.full((1, 5, 5), -np.inf)], **{**POOL, "padding": padding})
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "i64", "u8"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_sort_is_stable_and_puts_nan_last(dtype, descending):
+    x = np.abs(np.round(draw(dtype, 3, 1000).astype("f8") * 4))
+    if named(dtype).kind == "float":
+        x[:, ::7] *= -1
+        x[:, ::50], x[:, 3::90], x[0, 5::70], x[1, 5::60] = np.nan, -0.0, np.inf, -np.inf
+    x = x.astype(named(dtype).numpy)
+    assert check("sort", [x], axis=1, descending=descending)
+    assert check("sort", [x], axis=0, descending=descending)
+
+
+def test_sort_orders_the_extremes_of_integers():
+    x = np.array([0, -(2**63), 2**63 - 1, -1, 2**63 - 1, -(2**63)])
+    assert check("sort", [x], axis=0, descending=False)
+    assert check("sort", [x], axis=0, descending=True)
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin", "cummax", "cummin", "cumsum"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_with_nan_and_ties_longer_than_a_block(name, axis):
+    x = np.random.default_rng(0).choice([np.nan, 1, 2, 3], (37, 1100), p=[0.01, 0.33, 0.33, 0.33])
+    assert check(name, [x.astype("f4")], axis=axis)
+
+
 THREADED = [
     ("scatter", (draw("f32", 500, 64), index(500, 4000), draw("f32", 4000, 64)),
      {"axes": (0,), "mode": "add"}),
@@ -120,6 +145,9 @@ THREADED = [
      {"axis": 0, "mode": "add"}),
     ("window_max", (draw("f32", 8, 16, 34, 33),), POOL),
     ("window_sum", (draw("f16", 8, 16, 34, 33),), {**POOL, "padding": ((1, 1), (0, 1))}),
+    ("cumsum", (draw("f16", 9, 5, 1300),), {"axis": 1, "reverse": True}),
+    ("argmax", (draw("f32", 9, 50, 1300),), {"axis": 1}),
+    ("sort", (draw("f32", 90, 700),), {"axis": 1}),
     ("concat", (draw("i16", 100, 333), draw("i16", 100, 267)), {"axis": 1}),
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tracecc.backends.cpu import conv, driver, gemm, pool, scatter
+from tracecc.backends.cpu import conv, driver, gemm, pool, rows, scatter
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
 
@@ -20,6 +20,13 @@ PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "concat": scatter.plan_concat,
     "dynamic_slice": scatter.plan_dynamic_slice,
     "dynamic_update": scatter.plan_dynamic_update,
+    "argmax": rows.plan_arg,
+    "argmin": rows.plan_arg,
+    "cumsum": rows.plan_running,
+    "cumprod": rows.plan_running,
+    "cummax": rows.plan_running,
+    "cummin": rows.plan_running,
+    "sort": rows.plan_sort,
     "window_max": pool.plan_window_max,
     "window_sum": pool.plan_window_sum,
     "window_sum_grad": pool.plan_window_sum_grad,
