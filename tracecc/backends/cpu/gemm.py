@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tracecc.backends.cpu import toolchain
-from tracecc.backends.cpu.microkernel import Tile, compile_tile, tile
+from tracecc.backends.cpu.microkernel import Tile, compile_copy, compile_tile, compile_turn, tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
 
 KC = 256
 NB = 128
 MAX_ROWS = 504
+IN_PLACE = 4  # B is read where it lies by blocks of at most so many panels.
 KINDS = {"f32": "f32", "f64": "f64", "f16": "f32", "bf16": "f32"}
 
-# Units are panels of MR rows of one product z. k = (k / inner, k % inner) has two strides, and so
-# has z: operands with split dimensions need no copy.
+# Units are panels of mr rows of one product z. k = (k / inner, k % inner) has two strides, and so
+# has z: operands with split dimensions need no copy. `move` turns or copies whole vectors.
 _PACK_A = """
 def pack_a(args, begin, end, scratch):
     x = {storage}_ptr(args, 0)
@@ -35,27 +37,36 @@ def pack_a(args, begin, end, scratch):
     z_inner = i64_arg(args, 8)
     zs = i64_arg(args, 9)
     zi = i64_arg(args, 10)
-    panels = (m + {mr} - 1) // {mr}
+    mr = i64_arg(args, 11)
+    panels = (m + mr - 1) // mr
     for u in range(begin, end):
         z = u // panels
-        i0 = (u % panels) * {mr}
+        i0 = (u % panels) * mr
         base = (z // z_inner) * zs + (z % z_inner) * zi + i0 * rs
-        rows = minimum(m - i0, {mr})
-        to = u * k * {mr}
+        rows = minimum(m - i0, mr)
+        move = i64_arg(args, 12 if rows == mr else 13)
+        to = u * k * mr
         for outer in range(k // inner):
             at = base + outer * ks
-            if ki == 1:
-                for i in range(rows):
-                    for j in range(inner):
-                        o[to + j * {mr} + i] = {load}(x[at + i * rs + j])
+            d = i64_arg(args, 1) + to * {size}
+            s = i64_arg(args, 0) + at * {size}
+            if move != 0 and ki == 1:
+                for j in range(0, inner, {lanes}):
+                    # The last square overlaps the one before.
+                    j0 = minimum(j, inner - {lanes})
+                    d0 = d + j0 * mr * {size}
+                    call_epilogue(move, d0, s + j0 * {size}, 0, mr * {size}, rs * {size}, 0, 0)
+            elif move != 0:
+                call_epilogue(move, d, s, inner, mr * {size}, ki * {size}, 0, 0)
             else:
                 for j in range(inner):
                     for i in range(rows):
-                        o[to + j * {mr} + i] = {load}(x[at + i * rs + j * ki])
-            for j in range(inner):
-                for i in range(rows, {mr}):
-                    o[to + j * {mr} + i] = {kind}(0)
-            to += inner * {mr}
+                        o[to + j * mr + i] = {load}(x[at + i * rs + j * ki])
+            if rows < mr:
+                for j in range(inner):
+                    for i in range(rows, mr):
+                        o[to + j * mr + i] = {kind}(0)
+            to += inner * mr
 """
 
 # A packing function is called by address; `block` is the address of k0, kc, j0, nc.
@@ -72,15 +83,24 @@ def pack_b(args, z, block, to):
     z_inner = i64_arg(args, 3)
     zs = i64_arg(args, 4)
     zi = i64_arg(args, 5)
+    move = i64_arg(args, 6)
     base = (z // z_inner) * zs + (z % z_inner) * zi + k0 * ks + j0 * cs
     for p in range(0, nc, {nr}):
         d = p * kc
         cols = minimum(nc - p, {nr})
         at = base + p * cs
-        if cols == {nr} and cs == 1:
+        s = i64_arg(args, 0) + at * {size}
+        if cols == {nr} and move != 0 and cs == 1:
+            call_epilogue(move, to + d * {size}, s, kc, {nr} * {size}, ks * {size}, 0, 0)
+        elif cols == {nr} and cs == 1:
             for k in range(kc):
                 for j in range({nr}):
                     o[d + k * {nr} + j] = {load}(x[at + k * ks + j])
+        elif cols == {nr} and move != 0 and kc >= {lanes}:
+            for k in range(0, kc, {lanes}):
+                k1 = minimum(k, kc - {lanes})
+                d1 = to + (d + k1 * {nr}) * {size}
+                call_epilogue(move, d1, s + k1 * {size}, 0, {nr} * {size}, cs * {size}, 0, 0)
         elif ks == 1:
             for j in range(cols):
                 for k in range(kc):
@@ -94,6 +114,7 @@ def pack_b(args, z, block, to):
                 o[d + k * {nr} + j] = {kind}(0)
 """
 
+# B's whole panels are read in place where `b` is its address, else from packed memory.
 _COMPUTE = """
 def gemm(args, begin, end, scratch):
     a = i64_arg(args, 0)
@@ -111,7 +132,13 @@ def gemm(args, begin, end, scratch):
     row_blocks = i64_arg(args, 11)
     col_blocks = i64_arg(args, 12)
     a_count = i64_arg(args, 13)
-    panels = (m + {mr} - 1) // {mr}
+    mr = i64_arg(args, 14)
+    b = i64_arg(args, 15)
+    ks = i64_arg(args, 16) * {size}
+    z_inner = i64_arg(args, 17)
+    zs = i64_arg(args, 18)
+    zi = i64_arg(args, 19)
+    panels = (m + mr - 1) // mr
     block = i64_at(scratch)
     packed = scratch + 64
     sums = packed + {kc} * {nb} * {size}
@@ -123,31 +150,36 @@ def gemm(args, begin, end, scratch):
         j0 = u % col_blocks * {nb}
         rows = minimum(mb, m - i0)
         cols = minimum({nb}, n - j0)
-        a_at = a + ((z % a_count) * panels + i0 // {mr}) * k * {mr} * {size}
+        in_place = cols // {nr} * {nr} if b != 0 else 0
+        b_at = b + ((z // z_inner) * zs + (z % z_inner) * zi + j0) * {size}
+        a_at = a + ((z % a_count) * panels + i0 // mr) * k * mr * {size}
         c_at = (z * m + i0) * n + j0
         for k0 in range(0, maximum(k, 1), {kc}):
             kc = minimum({kc}, k - k0)
-            block[0] = k0
-            block[1] = kc
-            block[2] = j0
-            block[3] = cols
-            call_kernel(pack, pack_args, z, scratch, packed)
-            for i in range(0, rows, {mr}):
-                left = a_at + (i * k + k0 * {mr}) * {size}
-                for j in range(0, cols, {nr}):
-                    right = packed + j * kc * {size}
-                    if direct and i + {mr} <= rows and j + {nr} <= cols:
-                        call_epilogue(
-                            micro, kc, left, right, c + (c_at + i * n + j) * {size}, n, k0, 0
-                        )
+            if in_place < cols:
+                block[0] = k0
+                block[1] = kc
+                block[2] = j0 + in_place
+                block[3] = cols - in_place
+                call_kernel(pack, pack_args, z, scratch, packed)
+            for j in range(0, cols, {nr}):
+                here = j < in_place
+                right = packed + (j - in_place) * kc * {size}
+                if here:
+                    right = b_at + k0 * ks + j * {size}
+                step = ks if here else {nr} * {size}
+                for i in range(0, rows, mr):
+                    left = a_at + (i * k + k0 * mr) * {size}
+                    if direct and i + mr <= rows and j + {nr} <= cols:
+                        to = c + (c_at + i * n + j) * {size}
+                        call_epilogue(micro, kc, left, right, to, n, k0, step)
                     else:
-                        call_epilogue(
-                            micro, kc, left, right, sums + (i * {nb} + j) * {size}, {nb}, k0, 0
-                        )
+                        to = sums + (i * {nb} + j) * {size}
+                        call_epilogue(micro, kc, left, right, to, {nb}, k0, step)
         if epilogue != 0:
             call_epilogue(epilogue, epilogue_args, sums, {nb}, z * m + i0, rows, j0, cols)
         else:
-            full_rows = rows // {mr} * {mr}
+            full_rows = rows // mr * mr
             full_cols = cols // {nr} * {nr}
             for i in range(rows):
                 first = full_cols if direct and i < full_rows else 0
@@ -172,6 +204,7 @@ def names(dtype: str, shape: Tile) -> dict[str, object]:
         "direct": not half,
         "mr": shape.mr,
         "nr": shape.nr,
+        "lanes": shape.lanes,
         "size": shape.itemsize,
         "kc": KC,
         "nb": NB,
@@ -188,33 +221,62 @@ def pack_a_stage(
     row_stride: int,
     k_strides: tuple[int, int, int],
     z_strides: tuple[int, int, int],
+    mr: int | None = None,
 ) -> Stage:
     """Packs `count` left operands [m, k] into temporary `temp`.
 
     Args:
         k_strides: (inner extent, stride of k // inner, stride of k % inner).
         z_strides: the same of the product's number.
+        mr: the rows of a panel, the target's by default.
     """
-    shape = tile(KINDS[dtype])
+    shape = _shape(dtype, mr)
     kernel = toolchain.compile_kernel(
         _PACK_A.format(**names(dtype, shape)), "pack_a", independent=True
     )
     panels = -(-m // shape.mr)
     inner, outer_stride, inner_stride = k_strides
     args: list[Ref | int] = [source, Ref("temp", temp), m, k, row_stride]
-    args += [max(inner, 1), outer_stride, inner_stride, *z_strides]
+    args += [max(inner, 1), outer_stride, inner_stride, *z_strides, shape.mr]
+    for rows in (shape.mr, m - (panels - 1) * shape.mr):
+        move = 0
+        if dtype == shape.kind and inner_stride == 1 and inner >= shape.lanes:
+            move = compile_turn(shape, rows).address
+        elif dtype == shape.kind and row_stride == 1 and inner_stride != 1:
+            move = compile_copy(shape, rows).address
+        args.append(move)
     grain = max(1, (1 << 14) // max(1, k * shape.mr))
     return Stage(kernel, args, count * panels, grain, bytes=2 * count * m * k * shape.itemsize)
 
 
-def packed_bytes(dtype: str, count: int, m: int, k: int) -> int:
-    """The size of the packed left operands."""
+def _shape(dtype: str, mr: int | None) -> Tile:
     shape = tile(KINDS[dtype])
+    return replace(shape, mr=mr) if mr else shape
+
+
+def rows_of_panels(dtype: str, m: int) -> int:
+    """The height of panels that divides m rows most evenly."""
+    most = tile(KINDS[dtype]).mr
+    return -(-m // max(1, -(-m // most))) or 1
+
+
+def packed_bytes(dtype: str, count: int, m: int, k: int, mr: int | None = None) -> int:
+    """The size of the packed left operands."""
+    shape = _shape(dtype, mr)
     return max(64, count * -(-m // shape.mr) * shape.mr * k * shape.itemsize)
 
 
 def compute_stage(
-    dtype: str, packer: int, address: int, products: int, a_count: int, m: int, n: int, k: int
+    dtype: str,
+    packer: int,
+    address: int,
+    products: int,
+    a_count: int,
+    m: int,
+    n: int,
+    k: int,
+    mr: int | None = None,
+    rows_of_b: tuple[Ref | int, ...] | None = None,
 ) -> Stage:
     """The product of packed A (temporary 0) with B from a packing function.
 
@@ -222,8 +284,10 @@ def compute_stage(
         packer: the number of the stage that carries the packing function's arguments.
         address: of the packing function.
         products: how many; product z uses left operand z % a_count.
+        mr: the rows of a panel of packed A, the target's by default.
+        rows_of_b: where B's rows are contiguous, its address and strides of rows and products.
     """
-    shape = tile(KINDS[dtype])
+    shape = _shape(dtype, mr)
     kernel = toolchain.compile_kernel(_COMPUTE.format(**names(dtype, shape)), "gemm")
     col_blocks = -(-n // NB)
     blocks = -(-m // MAX_ROWS)
@@ -237,7 +301,9 @@ def compute_stage(
     blocks = -(-m // mb)
     args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
     args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address]
-    args += [m, n, k, mb, blocks, col_blocks, max(a_count, 1)]
+    args += [m, n, k, mb, blocks, col_blocks, max(a_count, 1), shape.mr]
+    in_place = rows_of_b is not None and dtype == shape.kind and mb <= IN_PLACE * shape.mr
+    args += rows_of_b if rows_of_b is not None and in_place else (0, 0, 1, 0, 0)
     units = products * blocks * col_blocks
     work = 2 * min(m, mb) * min(n, NB) * k
     return Stage(
@@ -303,11 +369,19 @@ def plan_dot(node: Node) -> Plan | None:
         return None
     m, n = math.prod(xs[d] for d in free_x), math.prod(ys[d] for d in free_y)
     k, products = math.prod(xs[d] for d in cx), math.prod(xs[d] for d in bx)
-    pack_a = pack_a_stage(
-        dtype, Ref("input", 0), 0, products, m, k, m_dims[0][1], _two(k_dims), _two(z_dims)
-    )
+    mr = rows_of_panels(dtype, m)
+    left_strides = m_dims[0][1], _two(k_dims), _two(z_dims)
+    pack_a = pack_a_stage(dtype, Ref("input", 0), 0, products, m, k, *left_strides, mr)
     packer = compile_packer(_PACK_B, "pack_b", dtype)
-    b_args: list[Ref | int] = [Ref("input", 1), kb_dims[0][1], n_dims[0][1], *_two(zb_dims)]
-    compute = compute_stage(dtype, 1, packer.address, products, products, m, n, k)
+    ks, cs = kb_dims[0][1], n_dims[0][1]
+    shape = tile(KINDS[dtype])
+    move = 0
+    if dtype == shape.kind and cs == 1:
+        move = compile_copy(shape, shape.nr).address
+    elif dtype == shape.kind and ks == 1:
+        move = compile_turn(shape, shape.nr).address
+    b_args: list[Ref | int] = [Ref("input", 1), ks, cs, *_two(zb_dims), move]
+    rows = (Ref("input", 1), ks, *_two(zb_dims)) if cs == 1 else None
+    compute = compute_stage(dtype, 1, packer.address, products, products, m, n, k, mr, rows)
     stages = [pack_a, Stage(packer, b_args, 0), compute]
-    return Plan(stages, [packed_bytes(dtype, products, m, k)], True, products * m, n)
+    return Plan(stages, [packed_bytes(dtype, products, m, k, mr)], True, products * m, n)

@@ -39,8 +39,11 @@ def tile(kind: str) -> Tile:
 
 
 def compile_tile(shape: Tile) -> toolchain.Kernel:
-    """`entry(K, A, B, C, ldc, accumulate, _)`; ldc in elements, K may be 0, any alignment."""
-    return toolchain.compile_ir(lambda: _text(shape), f"tile 1 {shape}")
+    """`entry(K, A, B, C, ldc, accumulate, step)`: the rows of B are `step` bytes apart.
+
+    ldc is in elements, K may be 0, any alignment.
+    """
+    return toolchain.compile_ir(lambda: _text(shape), f"tile 2 {shape}")
 
 
 def _text(shape: Tile) -> str:
@@ -53,7 +56,7 @@ def _text(shape: Tile) -> str:
     splat = f"<{shape.lanes} x i32> zeroinitializer"
     text = [
         f"declare {vector} {fma}({vector}, {vector}, {vector})",
-        "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %beta, i64 %unused) {",
+        "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %beta, i64 %step) {",
         "start:",
         "  %some = icmp sgt i64 %K, 0",
         "  br i1 %some, label %loop, label %done",
@@ -88,7 +91,7 @@ def _text(shape: Tile) -> str:
     text += [
         "  %k1 = add i64 %k, 1",
         f"  %a1 = add i64 %a, {shape.mr * align}",
-        f"  %b1 = add i64 %b, {shape.nr * align}",
+        "  %b1 = add i64 %b, %step",
         "  %more = icmp slt i64 %k1, %K",
         "  br i1 %more, label %loop, label %done",
         "done:",
@@ -122,3 +125,90 @@ def _text(shape: Tile) -> str:
             text.append(f"  store {vector} {value}, {vector}* %p{at}, align {align}")
         text.append("  ret void")
     return "\n".join([*text, "}", ""])
+
+
+def compile_turn(shape: Tile, rows: int) -> toolchain.Kernel:
+    """`entry(to, from, _, to stride, from stride, _, _)` in bytes: a vector of each of `rows` rows.
+
+    They become as many rows as a vector has lanes, `rows` wide.
+    """
+    key = f"turn 1 {shape.kind} {shape.lanes} {rows}"
+    return toolchain.compile_ir(lambda: _turn(shape, rows), key)
+
+
+def _turn(shape: Tile, rows: int) -> str:
+    lanes, size = shape.lanes, shape.itemsize
+    element = "float" if shape.kind == "f32" else "double"
+    vector = f"<{lanes} x {element}>"
+    text = ["define void @entry(i64 %to, i64 %from, i64 %u0, i64 %ts, i64 %fs, i64 %u1, i64 %u2) {"]
+    for first in range(0, rows, lanes):
+        height = min(lanes, rows - first)
+        at = f"c{first}_"
+        for i in range(height):
+            text += [
+                f"  %fo{at}{i} = mul i64 %fs, {first + i}",
+                f"  %fa{at}{i} = add i64 %from, %fo{at}{i}",
+                f"  %fp{at}{i} = inttoptr i64 %fa{at}{i} to ptr",
+                f"  %v{at}0_{i} = load {vector}, ptr %fp{at}{i}, align {size}",
+            ]
+        old = [f"%v{at}0_{i}" if i < height else "undef" for i in range(lanes)]
+        # Each step exchanges one bit of the row's number with the same bit of the lane's.
+        bit = 1
+        while bit < lanes:
+            new = []
+            for i in range(lanes):
+                shift = bit if i & bit else 0
+                order = [
+                    n + shift if not n & bit else lanes + n - bit + shift for n in range(lanes)
+                ]
+                mask = ", ".join(f"i32 {n}" for n in order)
+                new.append(f"%v{at}{bit * 2}_{i}")
+                text.append(
+                    f"  {new[-1]} = shufflevector {vector} {old[i & ~bit]}, "
+                    f"{vector} {old[i | bit]}, <{lanes} x i32> <{mask}>"
+                )
+            old, bit = new, bit * 2
+        part = f"<{height} x {element}>"
+        mask = ", ".join(f"i32 {n}" for n in range(height))
+        for i in range(lanes):
+            text += [
+                f"  %w{at}{i} = shufflevector {vector} {old[i]}, {vector} undef, "
+                f"<{height} x i32> <{mask}>",
+                f"  %to{at}{i} = mul i64 %ts, {i}",
+                f"  %tf{at}{i} = add i64 %to{at}{i}, {first * size}",
+                f"  %ta{at}{i} = add i64 %to, %tf{at}{i}",
+                f"  %tp{at}{i} = inttoptr i64 %ta{at}{i} to ptr",
+                f"  store {part} %w{at}{i}, ptr %tp{at}{i}, align {size}",
+            ]
+    return "\n".join([*text, "  ret void", "}", ""])
+
+
+def compile_copy(shape: Tile, columns: int) -> toolchain.Kernel:
+    """`entry(to, from, rows, to stride, from stride, _, _)` in bytes: rows of `columns` each."""
+    return toolchain.compile_ir(lambda: _copy(shape, columns), f"rows 1 {shape.kind} {columns}")
+
+
+def _copy(shape: Tile, columns: int) -> str:
+    vector = f"<{columns} x {'float' if shape.kind == 'f32' else 'double'}>"
+    return f"""
+define void @entry(i64 %to, i64 %from, i64 %rows, i64 %ts, i64 %fs, i64 %u1, i64 %u2) {{
+start:
+  %some = icmp sgt i64 %rows, 0
+  br i1 %some, label %loop, label %done
+loop:
+  %left = phi i64 [ %rows, %start ], [ %less, %loop ]
+  %t = phi i64 [ %to, %start ], [ %t1, %loop ]
+  %f = phi i64 [ %from, %start ], [ %f1, %loop ]
+  %tp = inttoptr i64 %t to ptr
+  %fp = inttoptr i64 %f to ptr
+  %v = load {vector}, ptr %fp, align {shape.itemsize}
+  store {vector} %v, ptr %tp, align {shape.itemsize}
+  %t1 = add i64 %t, %ts
+  %f1 = add i64 %f, %fs
+  %less = sub i64 %left, 1
+  %more = icmp sgt i64 %less, 0
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}}
+"""
