@@ -134,6 +134,16 @@ def test_rows_with_nan_and_ties_longer_than_a_block(name, axis):
     assert check(name, [x.astype("f4")], axis=axis)
 
 
+@pytest.mark.parametrize("length", [1, 5, 63, 64, 65, 127, 128, 200])
+@pytest.mark.parametrize("dtype", ["f32", "u8", "f16"])
+def test_argmax_of_rows_around_the_number_of_lanes(length, dtype):
+    x = np.random.default_rng(length).integers(0, 3, (20, length)).astype(named(dtype).numpy)
+    if named(dtype).kind == "float":
+        x[5, length // 2 :] = x[6, -1] = np.nan
+    assert check("argmax", [x], axis=1)
+    assert check("argmin", [x], axis=1)
+
+
 THREADED = [
     ("scatter", (draw("f32", 500, 64), index(500, 4000), draw("f32", 4000, 64)),
      {"axes": (0,), "mode": "add"}),

@@ -16,6 +16,7 @@ from tracecc_ir.types import DType
 
 GRAIN = 1 << 14  # elements
 BLOCK = 512  # rows side by side
+LANES = 64  # elements of one row that argmax compares side by side
 RUN = 16  # elements sorted by insertion before merging
 
 _SIDE_BY_SIDE = """
@@ -34,15 +35,37 @@ def arg_extremum(args, begin, end, scratch):
     length = i64_arg(args, 2)
     inner = i64_arg(args, 3)
     best = {kind}_at(scratch)
+    places = i64_at(scratch + 8 * {lanes})
     if inner == 1:
         for k in range(begin, end):
-            m = {load}(x[k * length])
-            f = 0
-            for a in range(1, length):
-                v = {load}(x[k * length + a])
+            base = k * length
+            # Lane i looks at every element i + {lanes} * a; the last lanes may have none.
+            lanes = minimum({lanes}, length)
+            for i in range(lanes):
+                best[i] = {load}(x[base + i])
+                places[i] = i
+            whole = length - length % {lanes}
+            for a in range({lanes}, whole, {lanes}):
+                for i in range({lanes}):
+                    v = {load}(x[base + a + i])
+                    m = best[i]
+                    better = bit_or(v {sign} m, bit_and(v != v, m == m))
+                    best[i] = select(better, v, m)
+                    places[i] = select(better, a + i, places[i])
+            m = best[0]
+            f = places[0]
+            for i in range(1, lanes):
+                v = best[i]
+                better = bit_or(v {sign} m, bit_and(v != v, m == m))
+                same = bit_or(v == m, bit_and(v != v, m != m))
+                better = bit_or(better, bit_and(same, places[i] < f))
+                m = select(better, v, m)
+                f = select(better, places[i], f)
+            for i in range(maximum(whole, lanes), length):
+                v = {load}(x[base + i])
                 better = bit_or(v {sign} m, bit_and(v != v, m == m))
                 m = select(better, v, m)
-                f = select(better, a, f)
+                f = select(better, i, f)
             o[k] = f
         return
 {side_by_side}
@@ -189,7 +212,7 @@ def _stage(text: str, args: list[Ref | int], node: Node, scratch: int) -> Plan:
     x = node.inputs[0].type
     outer, length, inner = _extents(x.sizes, node.attrs["axis"])
     entry = text.split("(", 1)[0].removeprefix("\ndef ")
-    kernel = toolchain.compile_kernel(text, entry)
+    kernel = toolchain.compile_kernel(text, entry, independent=entry != "sort")
     grain = max(1, GRAIN // max(1, length))
     work = math.prod(x.sizes)
     rows = outer * inner if length else 0
@@ -202,7 +225,7 @@ def plan_arg(node: Node) -> Plan:
     sign = ">" if node.op.name == "argmax" else "<"
     _, length, inner = _extents(x.sizes, node.attrs["axis"])
     args: list[Ref | int] = [Ref("input"), Ref("output"), length, inner]
-    return _stage(_ARG.format(sign=sign, **_names(x.dtype)), args, node, 8 * BLOCK)
+    return _stage(_ARG.format(sign=sign, lanes=LANES, **_names(x.dtype)), args, node, 8 * BLOCK)
 
 
 def plan_running(node: Node) -> Plan:
