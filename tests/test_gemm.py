@@ -1,9 +1,11 @@
 """The matrix product kernels against NumPy: odd shapes, layouts, dtypes, threads, vector widths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tracecc.backends.cpu import driver
+from tracecc.backends.cpu import driver, toolchain
 from tracecc.backends.cpu.library import plan, run_plan
 from tracecc_ir.graph import Node, Value
 from tracecc_ir.interpret import evaluate
@@ -107,3 +109,34 @@ def test_narrower_vectors_give_the_same_product(bits, monkeypatch):
 def test_a_cpu_without_fused_multiply_add_gives_the_same_product(monkeypatch):
     monkeypatch.setenv("TRACECC_CPU", "x86-64")
     check(draw("f32", 45, 300), draw("f32", 300, 77), *MATRIX, 1e-6)
+
+
+BIAS_RELU = """
+def bias_relu(args, tile, ldt, row0, rows, col0, cols):
+    bias = f32_ptr(args, 0)
+    out = f32_ptr(args, 1)
+    n = i64_arg(args, 2)
+    t = f32_at(tile)
+    for i in range(rows):
+        for j in range(cols):
+            value = add(t[i * ldt + j], bias[col0 + j])
+            out[(row0 + i) * n + col0 + j] = maximum(value, f32(0))
+"""
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 64), (45, 300, 77), (200, 520, 129)])
+def test_an_epilogue_sees_every_finished_tile_once(shape):
+    m, k, n = shape
+    x, y, bias = draw("f32", m, k), draw("f32", k, n), draw("f32", n)
+    node = node_of((x, y), *MATRIX)
+    found = plan(node)
+    slots = np.zeros(3, np.int64)
+    kernel = toolchain.compile_epilogue(BIAS_RELU, "bias_relu", independent=True)
+    last = found.stages[-1]
+    values = {"epilogue": kernel.address, "epilogue_args": slots.ctypes.data}
+    args = [values[a.where] if getattr(a, "where", 0) in values else a for a in last.args]
+    out = np.full((m + 1, n), 7, np.float32)
+    slots[:] = bias.ctypes.data, out.ctypes.data, n
+    run_plan(node, replace(found, stages=[*found.stages[:-1], replace(last, args=args)]), (x, y))
+    np.testing.assert_allclose(out[:m], np.maximum(x @ y + bias, 0), rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(out[m], 7)

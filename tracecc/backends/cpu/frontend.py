@@ -27,7 +27,11 @@ from numba.core.untyped_passes import (
 
 from tracecc.backends.cpu import intrinsics
 
-_SIGNATURE = (types.int64,) * 4
+# The parameters of a kernel and of an epilogue, all i64.
+PARAMETERS = {
+    "kernel": ("args", "begin", "end", "scratch"),
+    "epilogue": ("args", "tile", "ldt", "row0", "rows", "col0", "cols"),
+}
 
 
 class _Lower(Lower):
@@ -89,10 +93,11 @@ def _flags() -> compiler.Flags:
     return flags
 
 
-def lower(source: str, entry: str, symbol: str, independent: bool) -> str:
+def lower(kind: str, source: str, entry: str, symbol: str, independent: bool) -> str:
     """LLVM text of a module whose C function `symbol` is the kernel.
 
     Args:
+        kind: kernel or epilogue, see `PARAMETERS`.
         source, entry, independent: see `toolchain.compile_kernel`.
         symbol: the external name.
     """
@@ -104,7 +109,7 @@ def lower(source: str, entry: str, symbol: str, independent: bool) -> str:
         cpu_target.typing_context,
         cpu_target.target_context,
         None,
-        _SIGNATURE,
+        (types.int64,) * len(PARAMETERS[kind]),
         types.none,
         _flags(),
         {},
@@ -112,7 +117,7 @@ def lower(source: str, entry: str, symbol: str, independent: bool) -> str:
     pipeline.compile_extra(namespace[entry])
     module: ir.Module = pipeline.state.metadata["module"]
     name: str = pipeline.state.metadata["function"]
-    text = _inlined(str(module), name) + _wrapper(name, symbol)
+    text = _inlined(str(module), name) + _wrapper(name, symbol, PARAMETERS[kind])
     return _as_independent(text) if independent else text
 
 
@@ -125,13 +130,13 @@ def _inlined(text: str, name: str) -> str:
     return re.sub(r"^target (?:triple|datalayout) = .*$", "", text, flags=re.MULTILINE)
 
 
-def _wrapper(name: str, symbol: str) -> str:
+def _wrapper(name: str, symbol: str, parameters: tuple[str, ...]) -> str:
+    values = ", ".join(f"i64 %{p}" for p in parameters)
     return f"""
-define void @{symbol}(i64 %args, i64 %begin, i64 %end, i64 %scratch) nounwind {{
+define void @{symbol}({values}) nounwind {{
   %result = alloca ptr
   %exception = alloca ptr
-  %status = call i32 @"{name}"(ptr %result, ptr %exception,
-    i64 %args, i64 %begin, i64 %end, i64 %scratch)
+  %status = call i32 @"{name}"(ptr %result, ptr %exception, {values})
   ret void
 }}
 """

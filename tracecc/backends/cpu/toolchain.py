@@ -86,6 +86,21 @@ def compile_kernel(source: str, entry: str, *, independent: bool = False) -> Ker
     return _compile("kernel", source, entry, independent, None)
 
 
+def compile_epilogue(source: str, entry: str, *, independent: bool = False) -> Kernel:
+    """Compiles what a matrix product or convolution calls on each finished tile of its result.
+
+    Args:
+        source: text that defines `def entry(args, tile, ldt, row0, rows, col0, cols)`: `tile` is
+            the address of f32 (f64) results [rows, cols] whose rows are `ldt` elements apart, the
+            part of the 2-D output that begins at (row0, col0); the function stores everything.
+        entry, independent: see `compile_kernel`.
+
+    Returns:
+        The kernel, whose address takes these seven i64.
+    """
+    return _compile("epilogue", source, entry, independent, None)
+
+
 def compile_ir(builder: Callable[[], str], key: str, entry: str = "entry") -> Kernel:
     """Compiles hand-built LLVM text.
 
@@ -134,7 +149,7 @@ def _compile(
         if code is None:
             module, machine = _optimised(kind, source, entry, independent, builder, goal, symbol)
             code = machine.emit_object(module)
-            cache.put(key, code, source if kind == "kernel" else str(module))
+            cache.put(key, code, source if builder is None else str(module))
         address = _load(code, symbol)
         seconds = time.perf_counter() - start
         kernel = Kernel(address, entry, symbol, source, cached, seconds, code, independent)
@@ -172,12 +187,11 @@ def _optimised(
     # Imported here because a process with a warm cache needs neither, and Numba takes long.
     from tracecc.backends.cpu import vecmath
 
-    if kind == "kernel":
+    if builder is None:
         from tracecc.backends.cpu import frontend
 
-        text = frontend.lower(source, entry, symbol, independent)
+        text = frontend.lower(kind, source, entry, symbol, independent)
     else:
-        assert builder is not None
         text = builder().replace(f"@{entry}(", f"@{symbol}(").replace(f'@"{entry}"', f"@{symbol}")
     module = llvm.parse_assembly(_with_attributes(vecmath.link(text, goal), goal))
     machine = goal.machine()
