@@ -356,7 +356,7 @@ def plan_dot(node: Node) -> Plan | None:
     if dtype not in KINDS:
         return None
     (cx, cy), (bx, by) = node.attrs["contract"], node.attrs["batch"]
-    xs, ys = list(x.sizes()), list(y.sizes())
+    xs, ys = list(x.sizes), list(y.sizes)
     free_x = [d for d in range(len(xs)) if d not in cx and d not in bx]
     free_y = [d for d in range(len(ys)) if d not in cy and d not in by]
     xt, yt = _row_major(xs), _row_major(ys)
