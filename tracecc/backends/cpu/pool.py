@@ -42,6 +42,10 @@ _TAPS = """
                                 for i in range(first, last):
                                     v = {load}(x[at + i])
                                     {near}
+                            elif sw == 2:
+                                for i in range(first, last):
+                                    v = {load}(x[at + i * 2])
+                                    {pair}
                             else:
                                 for i in range(first, last):
                                     v = {load}(x[at + i * sw])
@@ -223,8 +227,8 @@ def plan_window_max(node: Node) -> Plan | None:
         args = [*pointers, *x.sizes[-2:], *y.sizes[-2:]]
         stage = _stage(_MAX_PAIRS.format(**fill), "window_max_pairs", args, node, y.sizes[-1])
         return Plan([stage])
-    near, far = (_BEST.format(step=step).strip() for step in ("1", "sw"))
-    taps = _TAPS.format(near=near, far=far, **fill)
+    near, pair, far = (_BEST.format(step=step).strip() for step in ("1", "2", "sw"))
+    taps = _TAPS.format(near=near, pair=pair, far=far, **fill)
     args = [*pointers, *_geometry(node, x.sizes, y.sizes)]
     text = _MAX.format(taps=taps, **fill)
     return Plan([_stage(text, "window_max", args, node, y.sizes[-1])])
@@ -236,7 +240,8 @@ def plan_window_sum(node: Node) -> Plan | None:
     if len(node.attrs["window"]) > MOST_DIMS:
         return None
     fill = _fill(x.dtype)
-    taps = _TAPS.format(near="t[i] = add(t[i], v)", far="t[i] = add(t[i], v)", **fill)
+    add = "t[i] = add(t[i], v)"
+    taps = _TAPS.format(near=add, pair=add, far=add, **fill)
     args: list[Ref | int] = [Ref("input"), Ref("output"), 0, *_geometry(node, x.sizes, y.sizes)]
     return Plan([_stage(_SUM.format(taps=taps, **fill), "window_sum", args, node, y.sizes[-1])])
 
