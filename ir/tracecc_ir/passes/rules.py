@@ -99,9 +99,10 @@ def _div(x: Expr, y: Expr) -> Found:
     if is_number(y, -1.0):
         return -x
     node = made_by(y, "constant")
-    if node is not None and exact_inverse(node.attrs["value"], x.dtype):
-        return x * (1 / node.attrs["value"])
-    return None
+    # A larger constant is likely a count of elements (a mean): if 512 became a product and 320 did
+    # not, each batch size would have kernels of its own.
+    value = 0.0 if node is None else node.attrs["value"]
+    return x * (1 / value) if abs(value) <= 4 and exact_inverse(value, x.dtype) else None
 
 
 def exact_inverse(value: float, dtype: DType) -> bool:
