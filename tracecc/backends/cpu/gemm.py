@@ -20,6 +20,7 @@ KC = 256
 NB = 128
 MAX_ROWS = 504
 IN_PLACE = 4  # B is read where it lies by blocks of at most so many panels.
+BLOCK = 256  # Columns of a unit of a product with one row.
 KINDS = {"f32": "f32", "f64": "f64", "f16": "f32", "bf16": "f32"}
 
 # Units are panels of mr rows of one product z. k = (k / inner, k % inner) has two strides, and so
@@ -187,6 +188,70 @@ def gemm(args, begin, end, scratch):
                     c_ptr[c_at + i * n + j] = {store}(t[i * {nb} + j])
 """
 
+# One row times a matrix, read once and in order: four rows at a time where rows are contiguous,
+# else as sums along k. Units are blocks of columns of one product z.
+_ROW = """
+def row(args, begin, end, scratch):
+    x = {storage}_ptr(args, 0)
+    y = {storage}_ptr(args, 1)
+    o = {storage}_ptr(args, 2)
+    epilogue = i64_arg(args, 3)
+    n = i64_arg(args, 5)
+    k = i64_arg(args, 6)
+    step = i64_arg(args, 7)
+    ks = i64_arg(args, 8)
+    cs = i64_arg(args, 9)
+    blocks = (n + {block} - 1) // {block}
+    t = {kind}_at(scratch)
+    for u in range(begin, end):
+        z = u // blocks
+        j0 = u % blocks * {block}
+        cols = minimum({block}, n - j0)
+        inner = i64_arg(args, 10)
+        left = z // inner * i64_arg(args, 11) + z % inner * i64_arg(args, 12)
+        inner = i64_arg(args, 13)
+        right = z // inner * i64_arg(args, 14) + z % inner * i64_arg(args, 15) + j0 * cs
+        if cs == 1:
+            for j in range(cols):
+                t[j] = {kind}(0)
+            whole = k // 4 * 4
+            for q in range(0, whole, 4):
+                x0 = {load}(x[left + q * step])
+                x1 = {load}(x[left + (q + 1) * step])
+                x2 = {load}(x[left + (q + 2) * step])
+                x3 = {load}(x[left + (q + 3) * step])
+                at = right + q * ks
+                for j in range(cols):
+                    total = add(t[j], mul(x0, {load}(y[at + j])))
+                    total = add(total, mul(x1, {load}(y[at + ks + j])))
+                    total = add(total, mul(x2, {load}(y[at + 2 * ks + j])))
+                    t[j] = add(total, mul(x3, {load}(y[at + 3 * ks + j])))
+            for q in range(whole, k):
+                x0 = {load}(x[left + q * step])
+                at = right + q * ks
+                for j in range(cols):
+                    t[j] = add(t[j], mul(x0, {load}(y[at + j])))
+        else:
+            for j in range(cols):
+                at = right + j * cs
+                total = {kind}(0)
+                if step == 1 and ks == 1:
+                    for q in range(k):
+                        total = add_fast(total, mul({load}(x[left + q]), {load}(y[at + q])))
+                else:
+                    for q in range(k):
+                        a = {load}(x[left + q * step])
+                        total = add_fast(total, mul(a, {load}(y[at + q * ks])))
+                t[j] = total
+        if epilogue != 0 and i64_arg(args, 16) != 0:
+            call_epilogue(epilogue, i64_arg(args, 4), scratch, 1, z * n + j0, cols, 0, 1)
+        elif epilogue != 0:
+            call_epilogue(epilogue, i64_arg(args, 4), scratch, {block}, z, 1, j0, cols)
+        else:
+            for j in range(cols):
+                o[z * n + j0 + j] = {store}(t[j])
+"""
+
 
 def load_name(dtype: str) -> str:
     """The conversion from storage to the accumulator's type."""
@@ -349,6 +414,40 @@ def _two(pairs: list[tuple[int, int]]) -> tuple[int, int, int]:
     return max(pairs[1][0], 1), pairs[0][1], pairs[1][1]
 
 
+def _plan_row(
+    dtype: str,
+    column: bool,
+    products: int,
+    n: int,
+    k: int,
+    strides: tuple[int, int, int],
+    z_strides: tuple[int, ...],
+) -> Plan:
+    """Rows times matrices, or with `column` matrices times columns, which is the same turned.
+
+    `strides` are the vector's along k and the matrix's along k and along its other side, of n.
+    """
+    shape = tile(KINDS[dtype])
+    source = _ROW.format(**names(dtype, shape), block=BLOCK)
+    args: list[Ref | int] = [
+        Ref("input", int(column)),
+        Ref("input", int(not column)),
+        Ref("output"),
+    ]
+    args += [Ref("epilogue"), Ref("epilogue_args"), n, k, *strides, *z_strides, int(column)]
+    stage = Stage(
+        toolchain.compile_kernel(source, "row", independent=True),
+        args,
+        products * -(-n // BLOCK),
+        max(1, (1 << 17) // max(1, min(n, BLOCK) * k)),
+        scratch=BLOCK * shape.itemsize,
+        flops=2 * products * n * k,
+        bytes=products * (n * k + n + k) * shape.itemsize,
+    )
+    rows, cols = (products * n, 1) if column else (products, n)
+    return Plan([stage], [], True, rows, cols)
+
+
 def plan_dot(node: Node) -> Plan | None:
     """The plan of a dot_general over contiguous operands, or None if no strides describe it."""
     x, y = (v.type for v in node.inputs)
@@ -369,11 +468,18 @@ def plan_dot(node: Node) -> Plan | None:
         return None
     m, n = math.prod(xs[d] for d in free_x), math.prod(ys[d] for d in free_y)
     k, products = math.prod(xs[d] for d in cx), math.prod(xs[d] for d in bx)
+    ks, cs = kb_dims[0][1], n_dims[0][1]
+    if len(k_dims) == 1 and m == 1:
+        zs = *_two(z_dims), *_two(zb_dims)
+        return _plan_row(dtype, False, products, n, k, (k_dims[0][1], ks, cs), zs)
+    if len(k_dims) == 1 and n == 1:
+        zs = *_two(zb_dims), *_two(z_dims)
+        strides = ks, k_dims[0][1], m_dims[0][1]
+        return _plan_row(dtype, True, products, m, k, strides, zs)
     mr = rows_of_panels(dtype, m)
     left_strides = m_dims[0][1], _two(k_dims), _two(z_dims)
     pack_a = pack_a_stage(dtype, Ref("input", 0), 0, products, m, k, *left_strides, mr)
     packer = compile_packer(_PACK_B, "pack_b", dtype)
-    ks, cs = kb_dims[0][1], n_dims[0][1]
     shape = tile(KINDS[dtype])
     move = 0
     if dtype == shape.kind and cs == 1:
