@@ -137,3 +137,15 @@ def test_the_schedule_and_its_reasons_are_readable():
     assert "rows" in text
     assert "test_schedule.py" in text
     assert "arena" in text
+
+
+@pytest.mark.parametrize("index", [3, -4, 2**40])
+def test_a_fused_lookup_out_of_range_is_an_error_and_the_next_call_works(index):
+    table = tc.arange(6.0).reshape(3, 2)
+    lookup = tc.compile(lambda i: F.embedding(i, table) * 2)
+    good = tc.tensor([2, 0, -1])
+    expected = table.numpy()[[2, 0, -1]] * 2
+    np.testing.assert_array_equal(lookup(good).numpy(), expected)
+    with pytest.raises(IndexError):
+        lookup(tc.tensor([0, index, 1]))
+    np.testing.assert_array_equal(lookup(good).numpy(), expected)

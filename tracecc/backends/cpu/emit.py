@@ -212,11 +212,15 @@ class KernelText:
         return text
 
     def _wrap(self, instr: Instr, at: str) -> str:
-        """A looked-up index: negative ones count from the end, and none leaves the dimension."""
+        """A looked-up index: negative ones count from the end, a bad one sets the error word."""
         assert instr.index is not None
         size = self.number(instr.index.const, self._fresh())
         at = at if self.body.code[instr.args[0]].dtype is i64 else f"i64({at})"
-        return f"max_fast(0, min_fast({size} - 1, select({at} < 0, {at} + {size}, {at})))"
+        if ("error", 0) not in self._numbers:
+            self._numbers["error", 0] = "error"
+            self.head.append(f"error = i64_arg(args, {len(self.slots)})")
+            self.slots.append(("error", 0, 0))
+        return f"checked({at}, {size}, error)"
 
     def store(self, number: int) -> str:
         s = self.body.stores[number]

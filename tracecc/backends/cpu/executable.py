@@ -172,18 +172,22 @@ class Executable:
             return []
         first = slots.begin()
         operands = [*launch.inputs, *launch.outputs]
+        errors: list[int] = []
         for what, n, offset in b.emitted.slots:
+            if what == "error":
+                errors.append(len(slots.values))
             if what == "pointer":
                 o = operands[int(n)]
                 base, byte = self._address(o)
                 slots.pointer(base, byte + offset * o.type.dtype.itemsize)
             else:
-                slots.number(_bits(what, n))
+                slots.number(0 if what == "error" else _bits(what, n))
         units = b.emitted.units
         grain = max(1, -(-units * GRAIN // max(1, launch.bytes + 2 * launch.flops)))
         if grain >= 64:
             grain = -(-grain // 64) * 64
-        return [_Row(b.kernel.address, first, units, grain, b.emitted.scratch)]
+        scratch = b.emitted.scratch
+        return [_Row(b.kernel.address, first, units, grain, scratch, tuple(errors))]
 
     def _library_rows(self, launch: Launch, plan: Plan, slots: _Slots) -> list[_Row]:
         pools = {"input": launch.inputs, "output": launch.outputs, "temp": launch.temporaries}

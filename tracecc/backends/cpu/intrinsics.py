@@ -360,6 +360,20 @@ _define(
 )
 
 
+def _checked(b: ir.IRBuilder, v: list[ir.Value], k: list[types.Type]) -> ir.Value:
+    """An index within a dimension, negative ones from the end; a bad one is reported and gives 0."""
+    at, size, error = (_widen(b, x) for x in v)
+    zero = ir.Constant(_I64, 0)
+    wrapped = b.select(b.icmp_signed("<", at, zero), b.add(at, size), at)
+    bad = b.icmp_unsigned(">=", wrapped, size)
+    with b.if_then(bad, likely=False):
+        b.store(ir.Constant(_I64, 1), b.inttoptr(error, _I64.as_pointer()))
+    return b.select(bad, zero, wrapped)
+
+
+_define("checked", 3, lambda at, size, error: types.int64, _checked)
+
+
 # Calls by address: kernels and epilogues.
 
 
