@@ -59,7 +59,6 @@ def row(name: str, peers: list, options) -> dict:
         "ours": mine,
         "peers": others,
         "ratio": best / mine if best and mine else None,
-        "first": ours[0].get("first"),
         "warm": ours[-1].get("first"),
         "error": ours[-1].get("error"),
     }
@@ -70,13 +69,13 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def table(rows: list[dict], peers: list) -> str:
-    heads = ["workload", "tracecc ms", "best peer / tracecc", "first call s", "second process s"]
+    heads = ["workload", "tracecc ms", "best peer / tracecc", "first call s, warm cache"]
     heads += [f"{lib} {mode} ms" for lib, mode in peers]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for r in rows:
         ratio = "-" if r["ratio"] is None else f"**{r['ratio']:.2f}**"
         cells = [r["name"], milliseconds(r["ours"]) if r["ours"] else str(r["error"]), ratio]
-        cells += ["-" if r[k] is None else f"{r[k]:.2f}" for k in ("first", "warm")]
+        cells.append("-" if r["warm"] is None else f"{r['warm']:.2f}")
         cells += [milliseconds(r["peers"][p]) for p in peers]
         lines.append("| " + " | ".join(cells) + " |")
     ratios = [r["ratio"] for r in rows if r["ratio"]]

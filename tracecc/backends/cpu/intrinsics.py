@@ -361,7 +361,7 @@ _define(
 
 
 def _checked(b: ir.IRBuilder, v: list[ir.Value], k: list[types.Type]) -> ir.Value:
-    """An index within a dimension, negative ones from the end; a bad one is reported and gives 0."""
+    """An index within a dimension, negative ones from the end; a bad one is reported, giving 0."""
     at, size, error = (_widen(b, x) for x in v)
     zero = ir.Constant(_I64, 0)
     wrapped = b.select(b.icmp_signed("<", at, zero), b.add(at, size), at)
