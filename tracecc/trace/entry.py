@@ -115,7 +115,7 @@ class Entry:
         inputs = [_array(leaves[i]) for i in c.arguments]
         with self.lock:
             state = self._state(leaves)
-            outputs = self.forward(inputs, state, self._reuse())
+            outputs = self.forward(inputs, state, self._reuse() if self._kept else None)
         self.calls += 1
         for s in c.written:
             s.version += 1
@@ -151,10 +151,8 @@ class Entry:
         target._storage.version += 1
         return target._array
 
-    def _reuse(self) -> dict[int, np.ndarray] | None:
+    def _reuse(self) -> dict[int, np.ndarray]:
         """The memory of gradients of the last call that nobody else holds: it is written again."""
-        if not self._kept:
-            return None
         reuse: dict[int, np.ndarray] = {}
         for n, effect in self._reusable:
             t = self._kept.get(n)

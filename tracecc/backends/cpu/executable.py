@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,6 +125,7 @@ class Executable:
         starts = [sum(counts[:i]) for i in range(4)]
         self._start = dict(zip(("input", "state", "output", "arena"), starts, strict=True))
         self._bases = [0] * (starts[3] + 1)
+        self._seen: list[Callable[[], np.ndarray | None]] = [_unseen] * counts[0]
         self._makers = [_maker(t) for t in program.outputs]
         self._build()
         self._bind(starts[3], self._arena.ctypes.data)
@@ -242,16 +244,18 @@ class Executable:
         with self._lock:
             if state is not self._held:
                 self._bind_state(state)
-            arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in inputs]
-            for base, a in enumerate(arrays):
-                self._bind(base, address_of(a))
+            arrays, bases, seen = list(inputs), self._bases, self._seen
+            for base, a in enumerate(inputs):
+                if seen[base]() is not a:
+                    arrays[base] = self._see(base, a)
             outputs = []
             first = self._start["output"]
-            for i, make in enumerate(self._makers):
-                kept = reuse.get(i) if reuse else None
+            for base, make in enumerate(self._makers, first):
+                kept = reuse.get(base - first) if reuse else None
                 a = make() if kept is None else kept
                 outputs.append(a)
-                self._bind(first + i, address_of(a))
+                if bases[base] != (address := address_of(a)):
+                    self._bind(base, address)
             error = 0
             for segment in self._segments:
                 if isinstance(segment, Bound):
@@ -263,6 +267,13 @@ class Executable:
         if error:
             raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
         return outputs
+
+    def _see(self, base: int, a: np.ndarray) -> np.ndarray:
+        """Binds an input that was not the last call's; the contiguous array that is read."""
+        dense = a if a.flags.c_contiguous else np.ascontiguousarray(a)
+        self._seen[base] = weakref.ref(a) if dense is a else _unseen
+        self._bind(base, address_of(dense))
+        return dense
 
     def _bind(self, base: int, address: int) -> None:
         """Writes the address of an input or output into every slot that holds it."""
@@ -341,6 +352,10 @@ class Executable:
             f"arena {self.program.arena_bytes} bytes for {len(temporaries)} temporaries "
             f"of {total} bytes"
         )
+
+
+def _unseen() -> np.ndarray | None:
+    return None
 
 
 def _maker(type: TensorType) -> Callable[[], np.ndarray]:
