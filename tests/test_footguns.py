@@ -344,3 +344,127 @@ def test_a_compiled_zero_grad_clears_a_gradient_that_came_later():
     assert w.grad is not None
     clear(tc.ones(1))
     assert w.grad is None
+
+
+class Scale:
+    """A plain object whose attribute a compiled function reads."""
+
+    factor = 2.0
+
+
+def change_closure_module(x):
+    model = nn.Linear(6, 3)
+
+    def change():
+        nonlocal model
+        model = nn.Linear(6, 3)
+
+    return lambda: model(x), change
+
+
+def change_closure_tensor(x):
+    w = tc.ones(6)
+
+    def change():
+        nonlocal w
+        w = tc.full((6,), 2.0)
+
+    return lambda: x * w, change
+
+
+def change_object(x):
+    scale = Scale()
+    return lambda: x * scale.factor, lambda: setattr(scale, "factor", 3.0)
+
+
+def change_dict(x):
+    settings = {"inner": {"factor": 2.0}}
+    return lambda: x * settings["inner"]["factor"], lambda: settings["inner"].update(factor=3.0)
+
+
+def change_list(x):
+    weights = [tc.ones(6)]
+    return lambda: sum(x * w for w in weights), lambda: weights.append(tc.ones(6))
+
+
+def change_list_element(x):
+    weights = [tc.ones(1)]
+    return lambda: x * weights[0], lambda: weights.__setitem__(0, tc.full((1,), 5.0))
+
+
+def change_module_number(x):
+    model = nn.LeakyReLU(0.1)
+    return lambda: model(-x.abs()), lambda: setattr(model, "negative_slope", 0.5)
+
+
+def change_module_list(x):
+    model = nn.Sequential(nn.Linear(6, 3))
+    return lambda: model(x), lambda: model.append(nn.ReLU())
+
+
+def change_helper(x):
+    def helper(v):
+        return v * 2
+
+    def change():
+        nonlocal helper
+        helper = tc.tanh
+
+    return lambda: helper(x), change
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        change_closure_module,
+        change_closure_tensor,
+        change_object,
+        change_dict,
+        change_list,
+        change_list_element,
+        change_module_number,
+        change_module_list,
+        change_helper,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_whatever_the_function_reads_around_itself_may_change(case):
+    function, change = case(batch(0)[0])
+    compiled = tc.compile(function)
+    before = function().detach().numpy().copy()
+    np.testing.assert_allclose(compiled().detach().numpy(), before, rtol=1e-5, atol=1e-6)
+    compiled()
+    assert compiled.traces == 1
+    change()
+    after = function().detach().numpy()
+    assert after.shape != before.shape or not np.allclose(after, before)
+    np.testing.assert_allclose(compiled().detach().numpy(), after, rtol=1e-5, atol=1e-6)
+
+
+def test_an_attribute_of_self_changes():
+    class Model:
+        def __init__(self):
+            self.factor = 2.0
+
+        @tc.compile
+        def apply(self, x):
+            return x * self.factor
+
+    model = Model()
+    assert model.apply(tc.ones(1)).item() == 2.0
+    model.factor = 7.0
+    assert model.apply(tc.ones(1)).item() == 7.0
+
+
+def test_a_function_that_retraces_at_every_call_keeps_few_graphs():
+    seen = []
+
+    @tc.compile
+    def f(x):
+        seen.append(1)
+        return x * len(seen)
+
+    for k in range(40):
+        assert f(tc.ones(1)).item() == k + 1
+    assert f.traces == 40
+    assert sum(map(len, f._entries.values())) == 32

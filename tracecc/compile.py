@@ -84,6 +84,10 @@ def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
     return stages, executable
 
 
+# Graphs kept per signature: a function whose guards fail at every call must not fill the memory.
+MOST_ENTRIES = 32
+
+
 class Listing(list):
     """A list that prints its items one after another."""
 
@@ -95,7 +99,7 @@ class CompiledFunction:
     """A function that is traced, fused and compiled at the first call of each signature.
 
     Call it like the function itself. ``ir(stage)``, ``kernels()`` and ``explain()`` show what
-    became of the latest call.
+    became of the latest call; ``traces`` counts how often it was traced.
     """
 
     def __init__(self, function: Callable):
@@ -103,6 +107,7 @@ class CompiledFunction:
         self.function = function
         self._entries: dict[Any, list[Entry]] = {}
         self._last: Entry | None = None
+        self.traces = 0
         self._log: list[str] = []
         self._lock = threading.RLock()
         self._bound: weakref.WeakKeyDictionary[Any, CompiledFunction] = weakref.WeakKeyDictionary()
@@ -151,7 +156,10 @@ class CompiledFunction:
             why = self._reason(key, leaves)
             names = _leaf_names(self.function, args, kwargs)
             entry = build(self.function, leaves, structure, names, key)
-            self._entries.setdefault(key, []).append(entry)
+            entries = self._entries.setdefault(key, [])
+            entries.append(entry)
+            del entries[:-MOST_ENTRIES]
+            self.traces += 1
             self._log.append(f"{shown(key)}: {why}; {entry.seconds * 1e3:.0f} ms")
             report_trace(_name(self), self._log[-1])
         return entry
@@ -164,11 +172,6 @@ class CompiledFunction:
         return "a new signature" if not same else str(same[-1].refusal(leaves))
 
     # What users look at.
-
-    @property
-    def traces(self) -> int:
-        """How often the function was traced."""
-        return sum(map(len, self._entries.values()))
 
     def ir(self, stage: str = "traced") -> Graph | str:
         """The IR of the latest call after ``stage``: traced, grad, ..., fused or scheduled."""

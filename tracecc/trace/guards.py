@@ -1,33 +1,20 @@
 """Guards: what a trace read from Python and relied on, checked again before its graph is reused.
 
 Two kinds. Those whose every change bumps the guard epoch (module attributes, tensor flags, rebound
-memory, gradients) are checked only when the epoch moved. Plain Python values (closures, globals,
-optimiser flags) are checked at every call.
+memory, gradients) are checked only when the epoch moved. What the user's code reads from closures,
+globals and objects, and optimiser flags, are checked at every call.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 from tracecc.tensor import Tensor
-
-_MISSING = object()
-_LIBRARIES = ("tracecc", "tracecc_ir", "numpy", "math")
-_SCALARS = (int, float, bool, str, bytes, type(None))
-
-
-def is_static(value: Any) -> bool:
-    """Whether a value is compared by value: a scalar, or a tuple of scalars."""
-    if isinstance(value, tuple):
-        return all(is_static(v) for v in value)
-    return isinstance(value, _SCALARS)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equality that tells 1 from 1.0 and True, and NaN from nothing but NaN."""
-    return type(a) is type(b) and (a == b or (a != a and b != b))
+from tracecc.trace.fingerprint import fingerprint, held, is_opaque, is_static, same
+from tracecc.trace.reachable import MISSING, reachable_functions, variables
 
 
 class Guards:
@@ -42,6 +29,7 @@ class Guards:
         self.on_epoch: list[Callable[[], str | None]] = []
         self.described: list[str] = []
         self._seen: set = set()
+        self._kept: list[Any] = []  # whose identity checks rely on
 
     def _first(self, *key: Any) -> bool:
         if key in self._seen:
@@ -118,7 +106,7 @@ class Guards:
         label = f"{type(owner).__name__}.{name}"
 
         def check() -> str | None:
-            now = getattr(owner, name, _MISSING)
+            now = getattr(owner, name, MISSING)
             if now is value or (is_static(value) and same(now, value)):
                 return None
             return f"{label} changed"
@@ -127,37 +115,62 @@ class Guards:
         self._add(self.on_epoch, f"{label} is {shown}", check)
 
     def function(self, function: Any) -> None:
-        """The scalars that a Python function reads from its closure and globals keep their values.
+        """What a function reads from its closure, its globals and its ``self`` stays the same.
 
-        Functions that it refers to are followed, so that helpers are guarded as well.
+        The user's functions that it may call are followed, so that helpers, methods and the
+        ``forward`` of modules are guarded as well.
         """
+        owner = getattr(function, "__self__", None)
+        if owner is not None:
+            self._variable("self", lambda: owner)
         for f in reachable_functions(function):
-            if not self._first("function", id(f)):
-                continue
-            for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-                self._cell(name, cell)
-            for name in _global_names(f.__code__):
-                if name in f.__globals__ and is_static(f.__globals__[name]):
-                    self.value(f.__globals__, name)
+            for name, get in variables(f):
+                scope = id(f.__closure__) if name in f.__code__.co_freevars else id(f.__globals__)
+                if self._first("variable", scope, name):
+                    self._variable(name, get)
 
-    def _cell(self, name: str, cell: types.CellType) -> None:
-        try:
-            expected = cell.cell_contents
-        except ValueError:
+    def _variable(self, name: str, get: Callable[[], Any]) -> None:
+        """A variable keeps its value: scalars compare by value, containers and plain objects by
+        what they hold, everything else by identity."""
+        expected = get()
+        if isinstance(expected, types.ModuleType) or expected is MISSING:
             return
-        static = is_static(expected)
-        if not static and not isinstance(expected, Tensor):
-            return
+        self._kept.append(held(expected))
+        check, described = self._comparison(name, get, expected)
+        self._add(self.each_call, described, check)
 
-        def check() -> str | None:
-            now = cell.cell_contents
-            if now is expected or (static and same(now, expected)):
-                return None
-            return f"closure variable {name} changed"
+    def _comparison(
+        self, name: str, get: Callable[[], Any], expected: Any
+    ) -> tuple[Callable[[], str | None], str]:
+        changed = f"the variable {name} changed"
+        if is_static(expected):
 
-        self._add(
-            self.each_call, f"{name} == {expected!r}" if static else f"{name} is a tensor", check
-        )
+            def by_value() -> str | None:
+                return None if same(get(), expected) else changed
+
+            return by_value, f"{name} == {expected!r}"
+        if is_opaque(expected):
+
+            def by_identity() -> str | None:
+                return None if get() is expected else changed
+
+            return by_identity, f"{name} is the same {type(expected).__name__}"
+        if isinstance(expected, list) and all(map(is_opaque, expected)):
+            elements = list(expected)
+
+            def by_elements() -> str | None:
+                now = get()
+                if type(now) is list and len(now) == len(elements) and all(map(is_, now, elements)):
+                    return None
+                return changed
+
+            return by_elements, f"{name} holds the same {len(expected)} elements"
+        before = fingerprint(expected)
+
+        def by_contents() -> str | None:
+            return None if fingerprint(get()) == before else changed
+
+        return by_contents, f"{name}: the contents of a {type(expected).__name__}"
 
     def failure(self, epoch_moved: bool) -> str | None:
         """What no longer holds, or None."""
@@ -169,38 +182,3 @@ class Guards:
                 if (why := check()) is not None:
                     return why
         return None
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def reachable_functions(function: Any) -> list[types.FunctionType]:
-    """The user's Python functions that ``function`` may call, through closures and globals."""
-    found: list[types.FunctionType] = []
-    stack, seen = [function], set()
-    while stack:
-        f = stack.pop()
-        f = getattr(f, "__func__", f)
-        if not isinstance(f, types.FunctionType) or id(f) in seen:
-            continue
-        seen.add(id(f))
-        if (f.__module__ or "").split(".")[0] in _LIBRARIES:
-            continue
-        found.append(f)
-        stack.extend(_contents(f))
-    return found
-
-
-def _contents(f: types.FunctionType) -> Iterator[Any]:
-    for cell in f.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a variable that is not assigned yet
-            continue
-    for name in _global_names(f.__code__):
-        if name in f.__globals__:
-            yield f.__globals__[name]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracecc.state import thread
 from tracecc.tensor import Tensor
-from tracecc.trace.guards import is_static
+from tracecc.trace.fingerprint import is_static
 from tracecc_ir.types import DType, TensorType, f64
 
 SCALAR = TensorType(f64, ())
