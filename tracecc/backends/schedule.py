@@ -6,14 +6,16 @@ Emitters for every target work from these dataclasses; nothing here knows how a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tracecc.backends.schedule_body import Body, Unfusable, lower_body
 from tracecc.backends.schedule_chunk import chunked
+from tracecc.backends.schedule_epilogue import tiled
 from tracecc_ir.graph import Graph, Node, Value
 from tracecc_ir.op import OPS
+from tracecc_ir.passes.anchor import anchor_of, epilogue_of
 from tracecc_ir.passes.fuse_space import fusible
 from tracecc_ir.types import DType, TensorType, u8
 
@@ -21,13 +23,24 @@ ALIGNMENT = 64
 
 
 class LibraryPlan(Protocol):
-    """What a backend's own kernel for one node needs: scratch buffers, in bytes."""
+    """What a backend's own kernel for one node needs: scratch buffers, in bytes.
+
+    Attributes:
+        epilogue: whether it can hand its finished tiles, parts of a result of so many columns, to
+            an epilogue.
+    """
 
     @property
     def temporaries(self) -> list[int]: ...
 
     @property
     def flops(self) -> int: ...
+
+    @property
+    def epilogue(self) -> bool: ...
+
+    @property
+    def cols(self) -> int: ...
 
 
 # A backend plans the nodes that it has a kernel of its own for, and answers None for others.
@@ -69,7 +82,8 @@ class Launch:
         kind: map, rows, columns, host (one op run by the interpreter) or library.
         name: readable.
         inputs, outputs: what it reads and writes, in the order of the body's parameters.
-        body: loops and scalar code of an emitted kernel.
+        body: loops and scalar code of an emitted kernel; of a library step, of its epilogue, whose
+            first parameter is the tile (the inputs are the step's own, then the epilogue's).
         node: the op of a host or library step.
         ops, lines: the ops it does and the user's lines they come from.
         why: notes of the fusion pass.
@@ -97,14 +111,13 @@ class Launch:
     @property
     def flops(self) -> int:
         """Operations, a transcendental counted as its cost."""
-        if self.plan is not None:
-            return self.plan.flops
+        done = self.plan.flops if self.plan is not None else 0
         if self.body is None:
-            return 0
+            return done
         total, rows = math.prod(self.body.extents), 1
         for extent, reduced in zip(self.body.extents, self.body.reduced, strict=True):
             rows *= 1 if reduced else extent
-        return sum(
+        return done + sum(
             (OPS[i.op].cost if i.op in OPS else 1)
             * (rows if row and not i.op.startswith("reduce") else total)
             for i, row in zip(self.body.code, self.body.row, strict=True)
@@ -279,6 +292,9 @@ class _Scheduler:
 
     def _kernel(self, node: Node) -> None:
         graph = node.attrs["body"]
+        anchor = anchor_of(graph)
+        if anchor is not None:
+            return self._product(node, graph, anchor)
         try:
             body = lower_body(graph)
         except Unfusable as reason:
@@ -287,11 +303,67 @@ class _Scheduler:
         self._emit(body, name, list(node.inputs), list(node.outputs), graph.nodes, node.why)
         return None
 
+    def _product(self, node: Node, graph: Graph, anchor: Node) -> None:
+        """A product and what finishes its tiles: one launch if the backend can do that."""
+        outer = dict(zip(graph.inputs, node.inputs, strict=True))
+        plan, rest = self.planner(anchor), epilogue_of(graph, anchor)
+        try:
+            if plan is None or not plan.epilogue:
+                raise Unfusable(f"this {anchor.op.name} takes no epilogue")
+            body = tiled(lower_body(rest), plan.cols)
+        except Unfusable as reason:
+            return self._apart(node, graph, anchor, f"two launches: {reason}")
+        reads = [self._operand(outer[v]) for v in (*anchor.inputs, *rest.inputs[1:])]
+        self.launches.append(
+            Launch(
+                "library",
+                node.attrs["name"],
+                reads,
+                [self._target(v) for v in node.outputs],
+                body,
+                anchor,
+                [n.op.name for n in graph.nodes],
+                _lines(graph.nodes),
+                node.why,
+                plan,
+                [self._scratch(size) for size in plan.temporaries],
+            )
+        )
+        return None
+
+    def _apart(self, node: Node, graph: Graph, anchor: Node, why: str) -> None:
+        """A product, then its epilogue as a kernel of its own."""
+        for inner, outer in zip(graph.inputs, node.inputs, strict=True):
+            self.home[inner] = self.home[outer]
+        product, rest = anchor.output, epilogue_of(graph, anchor)
+        rest.outputs, places = [], []
+        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+            if inner is not product:
+                rest.outputs.append(inner)
+                places.append(outer)
+                continue
+            found = self.wanted.pop(outer, None)
+            if found is not None and found.kind == "output":
+                self.wanted[outer] = self.wanted[inner] = found
+            self.home[outer] = self._target(inner).buffer
+        self._step(anchor)
+        if not places:
+            return
+        try:
+            body = lower_body(rest)
+        except Unfusable as reason:
+            return self._open_nodes(rest, places, f"ran op by op: {reason}")
+        self._emit(body, rest.name, rest.inputs, places, rest.nodes, why)
+
     def _open(self, node: Node, graph: Graph, why: str) -> None:
         """A group that has no single loop runs op by op."""
         for inner, outer in zip(graph.inputs, node.inputs, strict=True):
             self.home[inner] = self.home[outer]
-        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+        self._open_nodes(graph, node.outputs, why)
+
+    def _open_nodes(self, graph: Graph, outputs: Sequence[Value], why: str) -> None:
+        """The same for a graph whose inputs have homes."""
+        for inner, outer in zip(graph.outputs, outputs, strict=True):
             found = self.wanted.get(outer)
             if found is not None and found.kind == "output":
                 self.wanted[inner] = found
@@ -300,7 +372,7 @@ class _Scheduler:
                 self.home[n.output] = self.home[n.inputs[0]]
             else:
                 self._single(n, why)
-        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+        for inner, outer in zip(graph.outputs, outputs, strict=True):
             self.home[outer] = self.home[inner]
             if self.wanted.get(outer) is not self.home[outer]:
                 self.wanted.pop(outer, None)
@@ -315,7 +387,7 @@ class _Scheduler:
         why: str,
     ) -> None:
         ops = [n.op.name for n in nodes]
-        lines = list(dict.fromkeys(str(n.loc) for n in nodes if n.loc))
+        lines = _lines(nodes)
         reads = [self._operand(v) for v in inputs]
         cut = chunked(body, len(inputs))
         if cut is not None:
@@ -392,6 +464,11 @@ class _Scheduler:
         return top
 
 
+def _lines(nodes: Iterable[Node]) -> list[str]:
+    """The user's lines that nodes come from."""
+    return list(dict.fromkeys(str(n.loc) for n in nodes if n.loc))
+
+
 def _kind(body: Body) -> str:
     if not any(body.reduced):
         return "map"
@@ -411,14 +488,18 @@ def _alone(node: Node) -> Graph:
 def _same_index(node: Node, state: Value, result: Value) -> bool:
     """Whether the kernel reads ``state`` only at the index where it writes ``result``."""
     graph = node.attrs["body"]
+    same = [v for v, outer in zip(graph.inputs, node.inputs, strict=True) if outer is state]
+    anchor = anchor_of(graph)
+    if anchor is not None:
+        if any(v in anchor.inputs for v in same):
+            return False
+        graph = epilogue_of(graph, anchor)
+    inputs = [i for i, v in enumerate(graph.inputs) if v in same]
     try:
         body = lower_body(graph)
     except Unfusable:
         return False
-    if any(body.reduced):
-        return False
-    inputs = [i for i, v in enumerate(node.inputs) if v is state]
-    if not inputs:
+    if any(body.reduced) or not inputs:
         return False
     place = len(graph.inputs) + node.outputs.index(result)
     (target,) = [s.index for s in body.stores if s.tensor == place]

@@ -1,15 +1,18 @@
 """Fusion: nodes that can share one loop over memory become `kernel` nodes with a body graph.
 
-A group has one space: the elements of a map, or the elements of a reduction together with its rows.
-Groups grow along the edges that save most bytes, and stay convex (no path leaves and comes back).
+A group has one space: the elements of a map, those of a reduction together with its rows, or the
+tiles of a product. Groups grow along the edges that save most bytes, products last, and stay convex
+(no path leaves and comes back).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tracecc_ir.dims import Dim
 from tracecc_ir.graph import Graph, Node, Update, Value, topological
 from tracecc_ir.op import op_named
+from tracecc_ir.passes.anchor import is_anchor
 from tracecc_ir.passes.fuse_space import (
     Group,
     fusible,
@@ -105,8 +108,8 @@ class _Plan:
     def grow(self) -> None:
         """Merges along edges by bytes saved until nothing changes, then siblings sharing reads."""
         edges = [(v.node, n) for n in self.nodes for v in dict.fromkeys(n.inputs) if v.node]
-        edges = [e for e in edges if fusible(e[0]) and fusible(e[1])]
-        edges.sort(key=lambda e: -sum(v.type.nbytes for v in e[0].outputs if v in e[1].inputs))
+        edges = [e for e in edges if (fusible(e[0]) or is_anchor(e[0])) and fusible(e[1])]
+        edges.sort(key=_worth)
         changed = True
         while changed:
             changed = False
@@ -166,7 +169,11 @@ class _Plan:
         new: dict[Value, Value] = {v: v for v in old.parameters()}
         made = Graph(old.name, old.inputs, old.state)
         for group in self._order():
-            if not fusible(group.nodes[0]) or all(moves(n) for n in group.nodes):
+            if len(group.nodes) == 1 and not fusible(group.nodes[0]):
+                (node,) = group.nodes
+                made.nodes.append(_plain(node, new))
+                made.nodes[-1].why = self._why([node], {node}, list(node.outputs))
+            elif all(moves(n) for n in group.nodes):
                 made.nodes.extend(_plain(n, new) for n in group.nodes)
             else:
                 made.nodes.append(self._kernel(group, new))
@@ -236,10 +243,28 @@ class _Plan:
             if v not in leaving and not moves(n) and self.users.get(v)
         )
         notes = [f"{saved} bytes stay in registers"] if saved else []
-        for (producer, consumer), reason in self.refused.items():
-            if consumer in inside and producer not in inside:
-                notes.append(f"{producer.op.name} not fused into {consumer.op.name}: {reason}")
+        for node in nodes:
+            for v in node.inputs:
+                if v.node is not None and v.node not in inside and not moves(v.node):
+                    names = f"{v.node.op.name} not fused into {node.op.name}"
+                    notes.append(f"{names}: {self._reason(v.node, node)}")
         return "; ".join(dict.fromkeys(notes))
+
+    def _reason(self, producer: Node, consumer: Node) -> str:
+        """Why an edge between two groups stayed."""
+        found = self.refused.get((producer, consumer))
+        if found:
+            return found
+        own = consumer if not fusible(consumer) else producer
+        return f"{own.op.name} has a kernel of its own"
+
+
+def _worth(edge: tuple[Node, Node]) -> tuple[bool, int | Dim]:
+    """The order of edges: by bytes saved; products last, as a reduction cannot store less than it
+    already does, while a product's reader may read what it would have written."""
+    producer, consumer = edge
+    saved = sum(v.type.nbytes for v in producer.outputs if v in consumer.inputs)  # type: ignore[misc]
+    return is_anchor(producer), -saved
 
 
 def _plain(node: Node, values: dict[Value, Value]) -> Node:

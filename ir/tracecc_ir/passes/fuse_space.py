@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from tracecc_ir.graph import Node, Value
+from tracecc_ir.passes.anchor import is_anchor
 
 REDUCES = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 VIEWS = ("reshape", "permute", "broadcast", "slice", "flip")
@@ -91,32 +92,43 @@ def _reduction(node: Node) -> Space:
 
 
 class Group:
-    """Nodes that will share a loop. ``space`` is None for maps."""
+    """Nodes that will share a loop.
 
-    __slots__ = ("first", "nodes", "space")
+    Attributes:
+        nodes: in no order.
+        space: None for maps and around products.
+        first: the place of its first node in the graph.
+        anchor: the product whose tiles the other nodes finish.
+    """
 
-    def __init__(self, nodes: list[Node], space: Space | None, first: int):
-        self.nodes, self.space, self.first = nodes, space, first
+    __slots__ = ("anchor", "first", "nodes", "space")
+
+    def __init__(self, nodes: list[Node], space: Space | None, first: int, anchor: Node | None):
+        self.nodes, self.space, self.first, self.anchor = nodes, space, first, anchor
 
     @property
     def kind(self) -> str:
+        if self.anchor is not None:
+            return "product"
         return self.space[1] if self.space else "map"
 
     def absorb(self, other: Group) -> None:
         self.nodes = self.nodes + other.nodes
         self.space = self.space or other.space
         self.first = min(self.first, other.first)
+        self.anchor = self.anchor or other.anchor
 
 
 def group_of(node: Node, position: int) -> Group:
     is_reduction = node.op.name in REDUCES and fusible(node)
-    return Group([node], _reduction(node) if is_reduction else None, position)
+    space = _reduction(node) if is_reduction else None
+    return Group([node], space, position, node if is_anchor(node) else None)
 
 
 def same_space(a: Group, b: Group) -> bool:
     """Whether siblings (groups that read one value) go over the same loop."""
-    if a.space or b.space:
-        return a.space == b.space
+    if a.space or b.space or a.anchor or b.anchor:
+        return a.space is not None and a.space == b.space
     return _elements(a) == _elements(b)
 
 
@@ -137,6 +149,12 @@ def refuse(a: Group, b: Group, users: Users, kept: set[Value]) -> str:
         return "the group would be too large"
     if a.space and b.space and a.space != b.space:
         return "the two reduce over different dimensions"
+    if a.anchor and b.anchor:
+        return "both are products"
+    if (a.anchor or b.anchor) and (a.space or b.space):
+        return "a product's tiles are not whole rows of a reduction"
+    if b.anchor and any(v.node in a.nodes for v in b.anchor.inputs):
+        return f"{b.anchor.op.name} reads whole operands"
     return _Levels(a, b, users, kept).refusal()
 
 
@@ -149,6 +167,7 @@ class _Levels:
 
     def __init__(self, a: Group, b: Group, users: Users, kept: set[Value]):
         self.space = a.space or b.space
+        self.anchor = a.anchor or b.anchor
         self.nodes = set(a.nodes) | set(b.nodes)
         self.users = users
         self.leaving = {
@@ -162,7 +181,8 @@ class _Levels:
             self.elements = math.prod(s for s, _ in dims)
             self.rows = math.prod(s for s, reduced in dims if not reduced)
         else:
-            self.elements = _largest(self.leaving)
+            anchored = [self.anchor.output] if self.anchor else self.leaving
+            self.elements = _largest(anchored)
             self.rows = -1
         self.levels: dict[Value, set[str]] = {}
 
@@ -211,6 +231,8 @@ class _Levels:
 
     def _node(self, node: Node, levels: set[str]) -> str:
         name = node.op.name
+        if node is self.anchor:
+            return "the product is read at other positions" if levels - {"element"} else ""
         if name in REDUCES:
             if levels - {"row"}:
                 return "a reduction's result is read inside the loop over what it reduces"

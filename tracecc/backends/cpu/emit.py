@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tracecc.backends.cpu.emit_scalar import expression, literal, loaded, stored
+from tracecc.backends.cpu.target import PARAMETERS
 from tracecc.backends.schedule_body import REDUCES, Body, Instr, operands
 from tracecc.backends.schedule_index import Affine
 from tracecc_ir.op import OPS
@@ -308,9 +309,13 @@ class KernelText:
             count = self.body.extents[0]
         head = [f"    {t}" for t in (*self.head, *self.prologue)]
         body = "\n".join([*head, *loop, *inside, *self.w.lines]) + "\n"
+        return self.named(name, PARAMETERS["kernel"], body, count)
+
+    def named(self, name: str, parameters: Sequence[str], body: str, units: int) -> Emitted:
+        """The function around a text, with a name that tells it from others."""
         entry = f"{name}_{hashlib.sha256(body.encode()).hexdigest()[:6]}"
-        source = f"def {entry}(args, begin, end, scratch):\n{body}"
-        return Emitted(source, entry, self.slots, count, self.scratch)
+        source = f"def {entry}({', '.join(parameters)}):\n{body}"
+        return Emitted(source, entry, self.slots, units, self.scratch)
 
     def _single(self, units: list[int]) -> bool:
         return len(units) == 1 and not self.blocked
@@ -319,13 +324,15 @@ class KernelText:
         """The counters of the unit's loops from its number."""
         if self._single(units):
             return []
-        lines = []
-        rest = "u"
-        if self.blocked:
-            if not units:
-                return ["block = u"]
-            lines += ["r = u // blocks", "block = u - r * blocks"]
-            rest = "r"
+        if not self.blocked:
+            return self.decoded(units, "u")
+        if not units:
+            return ["block = u"]
+        return ["r = u // blocks", "block = u - r * blocks", *self.decoded(units, "r")]
+
+    def decoded(self, units: list[int], rest: str) -> list[str]:
+        """The counters of loops from the number of one of their turns, named ``rest``."""
+        lines: list[str] = []
         for position, k in enumerate(reversed(units)):
             if position == len(units) - 1:
                 lines.append(f"i{k} = {rest}")

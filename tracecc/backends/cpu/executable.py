@@ -51,7 +51,7 @@ class KernelInfo:
 
 @dataclass
 class Bound:
-    """A launch with its machine code."""
+    """A launch with its machine code; beside a plan, the emitted kernel is its epilogue."""
 
     launch: Launch
     emitted: Emitted | None = None
@@ -63,9 +63,8 @@ class Bound:
         """Every kernel that it calls; none for a step of the interpreter."""
         if self.region is not None:
             return [k for part in self.region.parts for b in part._bound for k in b.machine_code()]
-        if self.plan is not None:
-            return [stage.kernel for stage in self.plan.stages]
-        return [] if self.kernel is None else [self.kernel]
+        stages = [stage.kernel for stage in self.plan.stages] if self.plan is not None else []
+        return stages if self.kernel is None else [self.kernel, *stages]
 
 
 @dataclass(frozen=True)
@@ -169,13 +168,25 @@ class Executable:
         """The table rows of one launch, with its arguments appended to the slots."""
         launch = b.launch
         if b.plan is not None:
-            return self._library_rows(launch, b.plan, slots)
+            return self._library_rows(b, b.plan, slots)
         if b.emitted is None or b.kernel is None:
             return []
-        first = slots.begin()
         operands = [*launch.inputs, *launch.outputs]
+        first, errors = self._arguments(b.emitted, operands, slots)
+        units = b.emitted.units
+        grain = max(1, -(-units * GRAIN // max(1, launch.bytes + 2 * launch.flops)))
+        if grain >= 64:
+            grain = -(-grain // 64) * 64
+        scratch = b.emitted.scratch
+        return [_Row(b.kernel.address, first, units, grain, scratch, tuple(errors))]
+
+    def _arguments(
+        self, emitted: Emitted, operands: Sequence[Operand], slots: _Slots
+    ) -> tuple[int, list[int]]:
+        """Appends an emitted kernel's arguments; its first slot, and those of the error word."""
+        first = slots.begin()
         errors: list[int] = []
-        for what, n, offset in b.emitted.slots:
+        for what, n, offset in emitted.slots:
             if what == "error":
                 errors.append(len(slots.values))
             if what == "pointer":
@@ -184,22 +195,31 @@ class Executable:
                 slots.pointer(base, byte + offset * o.type.dtype.itemsize)
             else:
                 slots.number(0 if what == "error" else _bits(what, n))
-        units = b.emitted.units
-        grain = max(1, -(-units * GRAIN // max(1, launch.bytes + 2 * launch.flops)))
-        if grain >= 64:
-            grain = -(-grain // 64) * 64
-        scratch = b.emitted.scratch
-        return [_Row(b.kernel.address, first, units, grain, scratch, tuple(errors))]
+        return first, errors
 
-    def _library_rows(self, launch: Launch, plan: Plan, slots: _Slots) -> list[_Row]:
+    def _library_rows(self, b: Bound, plan: Plan, slots: _Slots) -> list[_Row]:
+        launch = b.launch
         pools = {"input": launch.inputs, "output": launch.outputs, "temp": launch.temporaries}
         starts, waiting, rows = [], [], []
+        finish, finish_args = 0, -1
+        finish_errors: list[int] = []
+        if b.emitted is not None and b.kernel is not None and launch.node is not None:
+            # The body's first parameter is the tile; the product's own operands come before.
+            own = len(launch.node.inputs)
+            operands = [launch.inputs[0], *launch.inputs[own:], *launch.outputs]
+            finish = b.kernel.address
+            finish_args, finish_errors = self._arguments(b.emitted, operands, slots)
         for stage in plan.stages:
             starts.append(first := slots.begin())
             errors: list[int] = []
             for value in stage.args:
                 if isinstance(value, int):
                     slots.number(value)
+                elif value.where == "epilogue":
+                    slots.number(finish)
+                elif value.where == "epilogue_args" and finish:
+                    slots.internal.append((len(slots.values), finish_args))
+                    slots.number(0)
                 elif value.where in pools:
                     base, byte = self._address(pools[value.where][value.index])
                     slots.pointer(base, byte + value.offset)
@@ -212,7 +232,8 @@ class Executable:
                     slots.number(0)
             if stage.extent:
                 row = stage.kernel.address, first, stage.extent, stage.grain, stage.scratch
-                rows.append(_Row(*row, tuple(errors)))
+                rows.append(_Row(*row, (*errors, *finish_errors)))
+                finish_errors = []
         slots.internal.extend((at, starts[index]) for at, index in waiting)
         return rows
 
@@ -370,7 +391,7 @@ def _info(b: Bound) -> KernelInfo:
     """What users see of one launch."""
     launch, code = b.launch, b.machine_code()
     if b.emitted is not None:
-        name, source = b.emitted.entry, b.emitted.source
+        name, source = b.emitted.entry, "\n".join(dict.fromkeys(k.source for k in code))
     elif b.region is not None:
         name, source = launch.name, f"# {launch.name}: its regions follow\n"
     elif code:

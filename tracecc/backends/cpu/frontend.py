@@ -26,12 +26,7 @@ from numba.core.untyped_passes import (
 )
 
 from tracecc.backends.cpu import intrinsics
-
-# The parameters of a kernel and of an epilogue, all i64.
-PARAMETERS = {
-    "kernel": ("args", "begin", "end", "scratch"),
-    "epilogue": ("args", "tile", "ldt", "row0", "rows", "col0", "cols"),
-}
+from tracecc.backends.cpu.target import PARAMETERS
 
 
 class _Lower(Lower):
@@ -97,7 +92,7 @@ def lower(kind: str, source: str, entry: str, symbol: str, independent: bool) ->
     """LLVM text of a module whose C function `symbol` is the kernel.
 
     Args:
-        kind: kernel or epilogue, see `PARAMETERS`.
+        kind: kernel or epilogue, see `target.PARAMETERS`.
         source, entry, independent: see `toolchain.compile_kernel`.
         symbol: the external name.
     """

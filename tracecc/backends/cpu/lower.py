@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tracecc.backends.cpu import library, toolchain
 from tracecc.backends.cpu.emit import Emitted
+from tracecc.backends.cpu.emit_epilogue import emit_epilogue
 from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
 from tracecc.backends.cpu.layout import plain_products
 from tracecc.backends.cpu.regions import REGIONS
-from tracecc.backends.schedule import Launch, schedule
+from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph
 from tracecc_ir.passes.fuse import fuse
@@ -32,7 +35,13 @@ def compile_graph(graph: Graph) -> Executable:
         if isinstance(launch.plan, Plan):
             fresh = [stage.kernel for stage in launch.plan.stages if _is_new(stage.kernel)]
             compiled += sum(not kernel.cached for kernel in fresh)
-            bound.append(Bound(launch, plan=launch.plan))
+            if launch.body is None:
+                bound.append(Bound(launch, plan=launch.plan))
+                continue
+            emitted = emit_epilogue(launch.body, launch.name)
+            kernel, new = _kernel(emitted, toolchain.compile_epilogue)
+            compiled += new and not kernel.cached
+            bound.append(Bound(launch, emitted, kernel, launch.plan))
             continue
         if launch.body is None:
             assert launch.node is not None
@@ -42,7 +51,7 @@ def compile_graph(graph: Graph) -> Executable:
             bound.append(Bound(launch, region=region))
             continue
         emitted = emit(launch.body, launch.name)
-        kernel, new = _kernel(emitted, launch)
+        kernel, new = _kernel(emitted, toolchain.compile_kernel)
         compiled += new and not kernel.cached
         bound.append(Bound(launch, emitted, kernel))
     return Executable(program, bound, compiled)
@@ -56,12 +65,14 @@ def _is_new(kernel: toolchain.Kernel) -> bool:
     return True
 
 
-def _kernel(emitted: Emitted, launch: Launch) -> tuple[toolchain.Kernel, bool]:
+def _kernel(
+    emitted: Emitted, compile: Callable[..., toolchain.Kernel]
+) -> tuple[toolchain.Kernel, bool]:
     """The machine code, and whether this process had not seen the text before."""
     key = (emitted.source, emitted.entry)
     found = _known.get(key)
     if found is not None:
         return found, False
-    found = toolchain.compile_kernel(emitted.source, emitted.entry, independent=True)
+    found = compile(emitted.source, emitted.entry, independent=True)
     _known[key] = found
     return found, True

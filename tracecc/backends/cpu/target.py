@@ -9,6 +9,12 @@ import llvmlite.binding as llvm
 
 from tracecc import config
 
+# The parameters of a kernel and of an epilogue, all i64.
+PARAMETERS = {
+    "kernel": ("args", "begin", "end", "scratch"),
+    "epilogue": ("args", "tile", "ldt", "row0", "rows", "col0", "cols"),
+}
+
 
 class Target:
     """A CPU to compile for.
