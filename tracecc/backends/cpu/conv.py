@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import conv_vectors as vectors
-from tracecc.backends.cpu import gemm
+from tracecc.backends.cpu import gemm, winograd
 from tracecc.backends.cpu.conv_planes import (
     GRAIN,
     RUN,
@@ -43,6 +43,9 @@ def plan_conv(node: Node) -> Plan | None:
     g = geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
+    fast = winograd.plan_forward(g)
+    if fast is not None:
+        return fast
     layouts, taps = forward_axes(g)
     products = g.images * g.groups
     planes = products * g.channels
@@ -73,6 +76,9 @@ def plan_input_grad(node: Node) -> Plan | None:
     g = geometry(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
+    fast = winograd.plan_input_grad(g)
+    if fast is not None:
+        return fast
     axes = [
         axis_classes(*a)
         for a in zip(g.sizes, g.window, g.counts, g.stride, g.low, g.dilation, strict=True)
@@ -149,6 +155,9 @@ def plan_weight_grad(node: Node) -> Plan | None:
     g = geometry(node, node.inputs[0].type.shape, node.outputs[0].type.shape)
     if g is None:
         return None
+    fast = winograd.plan_weight_grad(g)
+    if fast is not None:
+        return fast
     if g.channels * g.outputs <= FEW_ROWS:
         return _plan_direct_weight_grad(g)
     size = three(
@@ -242,7 +251,7 @@ def _turn_stage(g: Geometry, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
     args: list[Ref | int] = [Ref("input", 0), planes_ref(temp, g.itemsize), g.channels]
-    args += [*g.sizes, *size, *g.low, vectors.compile_transpose(tile(g.kind)).address]
+    args += [*g.sizes, *size, *g.low, vectors.compile_transpose(tile(g.kind)).address, g.channels]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(

@@ -184,7 +184,7 @@ def tiles(args, begin, end, scratch):
                             o[to + j] = {put}(t[i * {nb} + at - first + j])
 """
 
-# Units are rows of padded pixels of one image and group, [width, channels].
+# Units are rows of padded pixels of one image and group, [width, pitch]: channels, then zeros.
 TURN = """
 def turn(args, begin, end, scratch):
     x = {storage}_ptr(args, 0)
@@ -197,19 +197,20 @@ def turn(args, begin, end, scratch):
     q1 = i64_arg(args, 7)
     q2 = i64_arg(args, 8)
     l2 = i64_arg(args, 11)
+    pitch = i64_arg(args, 13)
     plane = n0 * n1 * n2
     for u in range(begin, end):
         b = u % q1 - i64_arg(args, 10)
         a = u // q1 % q0 - i64_arg(args, 9)
         at = u // (q1 * q0) * channels * plane + (a * n1 + b) * n2 - l2
-        to = u * q2 * channels
+        to = u * q2 * pitch
         if a < 0 or a >= n0 or b < 0 or b >= n1:
-            for k in range(q2 * channels):
+            for k in range(q2 * pitch):
                 o[to + k] = {kind}(0)
         else:
             first = minimum(q2, l2)
             last = minimum(q2, n2 + l2)
-            for k in range(first * channels):
+            for k in range(first * pitch):
                 o[to + k] = {kind}(0)
             for c0 in range(0, channels, {lanes}):
                 c1 = minimum(c0 + {lanes}, channels)
@@ -219,9 +220,9 @@ def turn(args, begin, end, scratch):
                         k0 = minimum(k, last - {lanes})
                         call_epilogue(
                             i64_arg(args, 12),
-                            i64_arg(args, 1) + (to + k0 * channels + c0) * {size},
+                            i64_arg(args, 1) + (to + k0 * pitch + c0) * {size},
                             i64_arg(args, 0) + (at + c0 * plane + k0) * {size},
-                            channels * {size},
+                            pitch * {size},
                             plane * {size},
                             0,
                             0,
@@ -230,8 +231,11 @@ def turn(args, begin, end, scratch):
                 else:
                     for k in range(first, last):
                         for c in range(c0, c1):
-                            o[to + k * channels + c] = {load}(x[at + c * plane + k])
-            for k in range(last * channels, q2 * channels):
+                            o[to + k * pitch + c] = {load}(x[at + c * plane + k])
+            for k in range(first, last):
+                for c in range(channels, pitch):
+                    o[to + k * pitch + c] = {kind}(0)
+            for k in range(last * pitch, q2 * pitch):
                 o[to + k] = {kind}(0)
 """
 
