@@ -30,6 +30,8 @@ Pair = tuple[int, int]
 TILES_MOST = 1 << 20
 FEWEST, MOST = 28, 56
 OUTPUTS = 128
+# Filters of so many bytes are turned into points again by so many units before they are stored.
+LARGE, MOST_AGAIN = 1 << 23, 3
 # A block of sums of the weight's gradient, and the tiles that are turned into points at a time.
 SUMS, CHUNK = 64, 128
 # Instructions for a vector's tile to points or back, and for one filter, by measurement.
@@ -137,44 +139,51 @@ def _plan(p: _Problem) -> Plan | None:
     pitch, panels = padded(p.channels, lanes), -(-p.outputs // nr)
     size = p.plane
     turn = _turn_stage(Ref("input", 0), 0, p, size, p.channels, p.low)
+    mr = _rows(shape.mr, p.tiles)
+    block, high = _blocks(p, pitch, panels, mr, nr)
+    tile_blocks, output_blocks = -(-p.tiles // block), -(-panels // high)
+    points = CELLS * (4 * panels * pitch * nr + kernels.SKEW)
+    # Filters that few units use are turned into points where they are used, not through memory.
+    inside = tile_blocks <= (MOST_AGAIN if points > LARGE else 1)
     text = kernels.filters(lanes, flipped=p.flipped)
-    args: list[Ref | int] = [Ref("input", 1), Ref("temp", 1), p.outputs, p.channels, pitch]
-    args += [*p.strides, panels * pitch * nr + kernels.SKEW // 4]
+    args: list[Ref | int] = [Ref("input", 1), 0 if inside else Ref("temp", 1)]
+    args += [p.outputs, p.channels, pitch, *p.strides]
+    args += [(1 if inside else panels) * pitch * nr + kernels.SKEW // 4]
     args.append(vectors.compile_transpose(shape).address)
+    taps = 4 * nr * padded(9, lanes)
     filters = Stage(
         toolchain.compile_kernel(text, "winograd_filters", independent=True),
         args,
-        panels * pitch,
+        0 if inside else panels * pitch,
         max(1, GRAIN // (CELLS * nr)),
-        scratch=4 * nr * padded(9, lanes),
+        scratch=taps,
         bytes=4 * (9 * p.channels * p.outputs + CELLS * panels * pitch * nr),
     )
-    mr = _rows(shape.mr, p.tiles)
-    block, high = _blocks(p, pitch, panels, mr, nr)
-    output_blocks = -(-panels // high)
     wide = high * nr
     product = {
         n: code.compile_product(lanes, n, 4 * lanes, 4, adds=False).address
         for n in (shape.mr, _few(shape.mr))
     }
-    args = [planes_ref(0, 4), Ref("temp", 1), Ref("output"), Ref("epilogue"), Ref("epilogue_args")]
+    args = [planes_ref(0, 4), 0 if inside else Ref("temp", 1), Ref("output")]
+    args += [Ref("epilogue"), Ref("epilogue_args")]
     args += [code.compile_load(lanes, gradient=False).address, product[mr]]
     args += [code.compile_store(lanes).address, p.tiles, p.down, p.across, size[0]]
     args += [size[1] * pitch, pitch, p.outputs, *p.result, panels, block, high, output_blocks, mr]
-    run = min(p.across, kernels.RUN, block)
+    args += [filters.kernel.address, Ref("args", 1)]
     main = Stage(
         toolchain.compile_kernel(kernels.forward(lanes), "winograd", independent=True),
         args,
-        -(-p.tiles // block) * output_blocks,
-        scratch=4 * (CELLS * block * (pitch + wide) + wide * RESULTS * RESULTS * run)
-        + 2 * CELLS * kernels.SKEW,
+        tile_blocks * output_blocks,
+        scratch=4 * (CELLS * block * (pitch + wide) + wide * RESULTS * RESULTS * kernels.RUN)
+        + 2 * CELLS * kernels.SKEW
+        + inside * (taps + CELLS * (4 * pitch * nr + kernels.SKEW)),
         flops=2 * CELLS * p.tiles * p.channels * p.outputs,
         bytes=4 * (p.tiles * CELLS * p.channels + p.tiles * 16 * p.outputs),
     )
     planes = planes_bytes(p.images * size[0] * size[1] * pitch, 4)
     rows, cols = p.images * p.outputs, p.result[0] * p.result[1]
-    points = CELLS * (4 * panels * pitch * nr + kernels.SKEW)
-    return Plan([turn, filters, main], [planes, points], True, rows, cols)
+    temporaries = [planes] if inside else [planes, points]
+    return Plan([turn, filters, main], temporaries, True, rows, cols)
 
 
 def _few(most: int) -> int:
@@ -218,28 +227,32 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
     part = padded(-(-p.tiles // parts), CHUNK)
     parts = -(-p.tiles // part)
     mr = lanes // 2
-    code_of = [
+    products = [
         code.compile_product(lanes, mr, 4, 4 * lanes, adds=adds).address for adds in (False, True)
     ]
-    args: list[Ref | int] = [planes_ref(0, 4), planes_ref(1, 4), Ref("temp", 2)]
+    back = toolchain.compile_epilogue(kernels.back(lanes), "winograd_back", independent=True)
+    sums = Ref("temp", 2) if parts > 1 else 0
+    args: list[Ref | int] = [planes_ref(0, 4), planes_ref(1, 4), sums]
     args += [code.compile_load(lanes, gradient=gradient).address for gradient in (False, True)]
-    args += [*code_of, p.tiles, p.down, p.across, size[0], size[1] * pitch, pitch]
+    args += [*products, p.tiles, p.down, p.across, size[0], size[1] * pitch, pitch]
     args += [result[1] * result_pitch, result_pitch, part, CHUNK, high, wide]
-    args += [channel_blocks, output_blocks, mr]
+    args += [channel_blocks, output_blocks, mr, back.address, Ref("args", 3)]
+    args += [p.channels, p.outputs]
     main = Stage(
         toolchain.compile_kernel(kernels.gradient(lanes), "winograd_gradient", independent=True),
         args,
         parts * blocks,
-        scratch=CELLS * (4 * CHUNK * (high + wide) + 2 * kernels.SKEW),
+        scratch=CELLS * (4 * CHUNK * (high + wide) + 2 * kernels.SKEW)
+        + (parts == 1) * 4 * CELLS * high * wide,
         flops=2 * CELLS * p.tiles * p.channels * p.outputs,
         bytes=4 * p.tiles * (CELLS * p.channels + 16 * p.outputs),
     )
     group = kernels.group(lanes)
-    args = [Ref("temp", 2), Ref("output"), p.outputs, p.channels, parts, high, wide]
+    args = [sums, Ref("output"), p.outputs, p.channels, parts, high, wide, back.address]
     finish = Stage(
         toolchain.compile_kernel(kernels.finish(lanes), "winograd_finish", independent=True),
         args,
-        -(-p.channels // group) * output_blocks,
+        -(-p.channels // group) * output_blocks if parts > 1 else 0,
         max(1, GRAIN // (group * CELLS * wide * parts)),
         scratch=4 * CELLS * (group * wide + 16),
         bytes=4 * (parts * CELLS + 9) * p.channels * p.outputs,
@@ -253,6 +266,7 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
     temporaries = [
         planes_bytes(p.images * size[0] * size[1] * pitch, 4),
         planes_bytes(p.images * result[0] * result[1] * result_pitch, 4),
-        4 * parts * blocks * CELLS * high * wide,
     ]
+    if parts > 1:
+        temporaries.append(4 * parts * blocks * CELLS * high * wide)
     return Plan(stages, temporaries)

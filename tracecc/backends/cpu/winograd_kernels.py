@@ -48,11 +48,13 @@ def _filled(source: str, matrix: Matrix, size: int, load: str, store: str, inden
     return source.replace("@transform", ("\n" + " " * indent).join(lines))
 
 
-# The nine taps of a vector of outputs are turned into nine vectors in scratch memory.
+# Units are (panel of outputs, channel). The nine taps of a vector of outputs are turned into nine
+# vectors in scratch memory; the points follow there too if no place is given for them.
 _FILTERS = """
 def winograd_filters(args, begin, end, scratch):
     w = f32_ptr(args, 0)
-    o = f32_ptr(args, 1)
+    target = i64_arg(args, 1)
+    o = f32_at(target if target != 0 else scratch + @taps)
     s = f32_at(scratch)
     outputs = i64_arg(args, 2)
     channels = i64_arg(args, 3)
@@ -79,29 +81,42 @@ def winograd_filters(args, begin, end, scratch):
                         s[k * @nr + j + q] = f32(0)
                     for q in range(minimum(@lanes, cols - j)):
                         s[k * @nr + j + q] = w[at + q * row + k]
-        to = u * @nr
+        to = (u if target != 0 else u - begin) * @nr
         for j in range(@nr):
             @transform
 """
 
-# Units are (block of outputs, a group of channels).
+# Sums of (cell, channel, output) in memory, of `rows` channels and `cols` outputs, to filters.
+_BACK = """
+def winograd_back(args, tile, ldt, row0, rows, col0, cols):
+    o = f32_ptr(args, 1)
+    s = f32_at(tile)
+    channels = i64_arg(args, 3)
+    wide = i64_arg(args, 6)
+    for c in range(rows):
+        for j in range(cols):
+            here = c * wide + j
+            to = ((col0 + j) * channels + row0 + c) * 9
+            @transform
+"""
+
+# Units are (block of outputs, a group of channels): the parts are summed in scratch memory.
 _FINISH = """
 def winograd_finish(args, begin, end, scratch):
     x = f32_ptr(args, 0)
-    o = f32_ptr(args, 1)
     s = f32_at(scratch)
     outputs = i64_arg(args, 2)
     channels = i64_arg(args, 3)
     parts = i64_arg(args, 4)
     high = i64_arg(args, 5)
     wide = i64_arg(args, 6)
+    back = i64_arg(args, 7)
     blocks = (outputs + wide - 1) // wide
     part = (channels + high - 1) // high * blocks * @cells * high * wide
     line = @group * wide + 16
     for u in range(begin, end):
         c0 = u // blocks * @group
         j0 = u % blocks * wide
-        cols = minimum(outputs - j0, wide)
         at = ((c0 // high * blocks + u % blocks) * @cells * high + c0 % high) * wide
         for p in range(@cells):
             for i in range(@group * wide):
@@ -109,11 +124,8 @@ def winograd_finish(args, begin, end, scratch):
             for q in range(1, parts):
                 for i in range(@group * wide):
                     s[p * line + i] += x[at + q * part + p * high * wide + i]
-        for c in range(c0, minimum(c0 + @group, channels)):
-            for j in range(cols):
-                here = (c - c0) * wide + j
-                to = ((j0 + j) * channels + c) * 9
-                @transform
+        rows = minimum(@group, channels - c0)
+        call_epilogue(back, args, scratch, line, c0, rows, j0, minimum(outputs - j0, wide))
 """
 
 # Units are (block of tiles, block of outputs). The tiles of a row of the result that lie in one
@@ -144,6 +156,8 @@ def winograd(args, begin, end, scratch):
     high = i64_arg(args, 19)
     output_blocks = i64_arg(args, 20)
     mr = i64_arg(args, 21)
+    filter_kernel = i64_arg(args, 22)
+    filter_args = i64_arg(args, 23)
     slices = pitch // @lanes
     v_cell = slices * block * @lanes * 4 + @skew
     wide = high * @nr
@@ -151,6 +165,9 @@ def winograd(args, begin, end, scratch):
     m_cell = block * wide * 4 + @skew
     side = m + @cells * m_cell
     t = f32_at(side)
+    taken = side + wide * 16 * @run * 4
+    points = filters if filters != 0 else taken + @taps
+    apart = panels if filters != 0 else 1
     for u in range(begin, end):
         first = u // output_blocks * block
         count = minimum(block, tiles - first)
@@ -167,14 +184,20 @@ def winograd(args, begin, end, scratch):
                 to = scratch + (k * block + i) * @lanes * 4
                 source = planes + (corner + k * @lanes) * 4
                 call_epilogue(load_tile, to, source, plane_row * 4, pitch * 4, v_cell, 0, 0)
-        for p in range(@cells):
-            for j in range(here):
-                right = filters + (p * panels + panel + j) * pitch * @nr * 4 + p * @skew
-                for i in range(0, count, mr):
-                    to = m + p * m_cell + (i * wide + j * @nr) * 4
-                    left = scratch + p * v_cell + i * @lanes * 4
-                    jump = (block - 1) * @lanes * 4
-                    call_epilogue(product, to, left, right, wide * 4, slices, @lanes, jump)
+        step = here if filters != 0 else 1
+        for j0 in range(0, here, step):
+            if filters == 0:
+                units = (panel + j0) * pitch
+                call_kernel(filter_kernel, filter_args, units, units + pitch, taken)
+            for p in range(@cells):
+                for j in range(j0, j0 + step):
+                    right = p * apart + (panel + j if filters != 0 else 0)
+                    right = points + right * pitch * @nr * 4 + p * @skew
+                    for i in range(0, count, mr):
+                        to = m + p * m_cell + (i * wide + j * @nr) * 4
+                        left = scratch + p * v_cell + i * @lanes * 4
+                        jump = (block - 1) * @lanes * 4
+                        call_epilogue(product, to, left, right, wide * 4, slices, @lanes, jump)
         i = 0
         while i < count:
             n = first + i
@@ -192,34 +215,35 @@ def winograd(args, begin, end, scratch):
                         plane = height * width * 4
                         call_epilogue(store_tile, to, source, m_cell, plane, width * 4, 0, 0)
             else:
-                step = run * 4
+                line = run * 4
                 for k in range(run):
                     for q in range(0, here * @nr, @lanes):
-                        to = side + (q * 4 * step + k * 4) * 4
+                        to = side + (q * 4 * line + k * 4) * 4
                         source = m + ((i + k) * wide + q) * 4
-                        call_epilogue(store_tile, to, source, m_cell, step * 16, step * 4, 0, 0)
-                if epilogue != 0 and xs == width and xs == step:
+                        call_epilogue(store_tile, to, source, m_cell, line * 16, line * 4, 0, 0)
+                if epilogue != 0 and xs == width and xs == line:
                     begins = y * width
                     call_epilogue(
-                        epilogue, epilogue_args, side, step * 4, row, rows, begins, ys * width
+                        epilogue, epilogue_args, side, line * 4, row, rows, begins, ys * width
                     )
                 elif epilogue != 0:
                     for b in range(ys):
                         begins = (y + b) * width + x
-                        line = side + b * step * 4
+                        at = side + b * line * 4
                         call_epilogue(
-                            epilogue, epilogue_args, line, step * 4, row, rows, begins, xs
+                            epilogue, epilogue_args, at, line * 4, row, rows, begins, xs
                         )
                 else:
                     for q in range(rows):
                         for b in range(ys):
                             to = ((row + q) * height + y + b) * width + x
                             for k in range(xs):
-                                o[to + k] = t[(q * 4 + b) * step + k]
+                                o[to + k] = t[(q * 4 + b) * line + k]
             i += run
 """
 
-# Units are (part of the tiles, block of channels, block of outputs); each sums over its tiles.
+# Units are (part of the tiles, block of channels, block of outputs); each sums over its tiles. If
+# there is one part, the sums stay in scratch memory and are filters at once.
 _GRADIENT = """
 def winograd_gradient(args, begin, end, scratch):
     planes = i64_arg(args, 0)
@@ -244,6 +268,10 @@ def winograd_gradient(args, begin, end, scratch):
     channel_blocks = i64_arg(args, 19)
     output_blocks = i64_arg(args, 20)
     mr = i64_arg(args, 21)
+    back = i64_arg(args, 22)
+    back_args = i64_arg(args, 23)
+    channels = i64_arg(args, 24)
+    outputs = i64_arg(args, 25)
     v_cell = high * block * 4 + @skew
     y = scratch + @cells * v_cell
     y_cell = wide * block * 4 + @skew
@@ -254,6 +282,7 @@ def winograd_gradient(args, begin, end, scratch):
         stop = minimum(start + part, tiles)
         slices = minimum(high, pitch - c0) // @lanes
         panels = minimum(wide, result_pitch - o0) // @nr
+        total = sums + u * @cells * high * wide * 4 if sums != 0 else y + @cells * y_cell
         for first in range(start, stop, block):
             count = minimum(block, stop - first)
             product = sets if first == start else adds
@@ -280,8 +309,12 @@ def winograd_gradient(args, begin, end, scratch):
                     left += (k // @lanes * block * @lanes + k % @lanes) * 4
                     for j in range(panels):
                         right = y + p * y_cell + j * block * @nr * 4
-                        to = sums + (((u * @cells + p) * high + k) * wide + j * @nr) * 4
+                        to = total + ((p * high + k) * wide + j * @nr) * 4
                         call_epilogue(product, to, left, right, wide * 4, 1, count, 0)
+        if sums == 0:
+            rows = minimum(high, channels - c0)
+            cols = minimum(wide, outputs - o0)
+            call_epilogue(back, back_args, total, high * wide, c0, rows, o0, cols)
 """
 
 # Tiles of one row of the result that are finished together, at most.
@@ -302,7 +335,11 @@ def group(lanes: int) -> int:
 
 def _text(source: str, lanes: int) -> str:
     names = {"@cells": CELLS, "@lanes": lanes, "@nr": 2 * lanes, "@run": RUN, "@skew": SKEW}
-    names |= {"@taken": padded(9, lanes), "@group": group(lanes)}
+    names |= {
+        "@taps": 8 * lanes * padded(9, lanes),
+        "@taken": padded(9, lanes),
+        "@group": group(lanes),
+    }
     for name, value in sorted(names.items(), reverse=True):
         source = source.replace(name, str(value))
     return source
@@ -315,11 +352,16 @@ def filters(lanes: int, *, flipped: bool) -> str:
     return _text(_filled(_FILTERS, FILTER, TAPS, load, store, 12), lanes)
 
 
-def finish(lanes: int) -> str:
-    """The sums of all parts, from points back to filters."""
-    load = "s[{n} * line + here]"
+def back(lanes: int) -> str:
+    """Sums at points to filters, as an epilogue of the products."""
+    load = "s[{n} * ldt + here]"
     store = "o[to + {n}] = {value}"
-    return _text(_filled(_FINISH, FILTER_GRADIENT, SIZE, load, store, 16), lanes)
+    return _text(_filled(_BACK, FILTER_GRADIENT, SIZE, load, store, 12), lanes)
+
+
+def finish(lanes: int) -> str:
+    """The sums of all parts, then `back`."""
+    return _text(_FINISH, lanes)
 
 
 def forward(lanes: int) -> str:
