@@ -15,6 +15,7 @@ LANGUAGE = sorted((ROOT / "ir" / "tracecc_ir").rglob("*.py"))
 LAYERS = (
     ("tracecc_ir", "tracecc.config", "tracecc.cache", "tracecc.state"),
     ("tracecc.backends",),
+    ("tracecc.eager",),
     ("tracecc.tensor", "tracecc.autograd", "tracecc.dispatch", "tracecc.views", "tracecc.pytree"),
     ("tracecc.trace", "tracecc.functional", "tracecc.methods", "tracecc.random"),
     ("tracecc.compile", "tracecc.control"),

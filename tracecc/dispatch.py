@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tracecc.autograd.tape import record
+from tracecc.eager import evaluate
 from tracecc.state import thread
 from tracecc.tensor import Tensor, wrap
-from tracecc_ir.interpret import evaluate
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.types import TensorType
 
@@ -38,9 +38,10 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple
 
 
 def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Attrs) -> tuple[Tensor, ...]:
-    op.result_types([t._type for t in inputs], attrs)
+    types = op.result_types([t._type for t in inputs], attrs)
     arrays = [t._array if t._array is not None else t._numpy() for t in inputs]
-    return tuple(wrap(np.asarray(a)) for a in evaluate(op, arrays, attrs))
+    made = evaluate(op, arrays, attrs)
+    return tuple(wrap(np.asarray(a), type) for a, type in zip(made, types, strict=True))
 
 
 class TensorEmitter:
@@ -64,7 +65,7 @@ def expr(t: Tensor) -> Expr:
 def own(t: Tensor) -> Tensor:
     """``t`` in memory of its own: a copy if its array may alias another tensor's."""
     array = t._array
-    if array is None or (array.base is None and array.flags.owndata and array.flags.writeable):
+    if array is None or not (isinstance(array.base, np.ndarray) or not array.flags.writeable):
         return t
     t._array = np.array(array, order="C")
     t._storage.array = t._array

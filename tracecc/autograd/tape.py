@@ -7,8 +7,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tracecc.eager import emitter as array_emitter
+from tracecc.eager import gradients, joint
 from tracecc.state import enable_grad, no_grad, thread
-from tracecc.tensor import Tensor, _new, _setup, handle
+from tracecc.tensor import Storage, Tensor, _new, _setup, handle, wrap
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.ops import vjp as vjp_op
 from tracecc_ir.types import TensorType
@@ -41,8 +45,14 @@ class Saved:
     def type(self) -> TensorType:
         return self._hold._type
 
-    def unpack(self, node: TapeNode, index: int | None = None) -> Tensor:
-        """The tensor; ``index`` makes it output ``index`` of ``node`` (apart, to avoid a cycle)."""
+    @property
+    def array(self) -> np.ndarray:
+        """The memory, whether it was overwritten or not."""
+        array = self._hold._array
+        return self._hold._numpy() if array is None else array
+
+    def check(self, node: TapeNode) -> None:
+        """Refuses memory that was overwritten since ``node`` used it."""
         t = self._hold
         if t._array is not None and t._storage.version != self.version and thread.trace is None:
             raise RuntimeError(
@@ -51,6 +61,11 @@ class Saved:
                 f"version {t._storage.version}; expected version {self.version} instead. "
                 f"It was recorded at {node.where or 'an unknown line'}"
             )
+
+    def unpack(self, node: TapeNode, index: int | None = None) -> Tensor:
+        """The tensor; ``index`` makes it output ``index`` of ``node`` (apart, to avoid a cycle)."""
+        self.check(node)
+        t = self._hold
         if index is not None:
             t = handle(t) if thread.trace is None else thread.trace.snapshot(t)
             t._requires_grad, t._grad_fn, t._output_index = True, node, index
@@ -68,6 +83,21 @@ class _SavedExpr(Expr):
     @property
     def value(self) -> Tensor:  # type: ignore[override]
         return self._get()
+
+
+class SavedArray(Expr):
+    """An operand of a derivative rule that runs on arrays; refused if it was overwritten."""
+
+    __slots__ = ("_node", "_saved")
+
+    def __init__(self, saved: Saved, node: TapeNode):
+        self.type, self.emitter = saved._hold._type, array_emitter
+        self._saved, self._node = saved, node
+
+    @property
+    def value(self) -> np.ndarray:  # type: ignore[override]
+        self._saved.check(self._node)
+        return self._saved.array
 
 
 class TapeNode:
@@ -129,8 +159,10 @@ class OpNode(TapeNode):
             )
         if not keep:
             self.inputs, self.outputs = None, []
+        if not thread.grad_enabled and thread.trace is None:
+            return self._evaluate(inputs, outputs, gs, wanted)
         g_tensors = [_zeros(t) if g is None else g for g, t in zip(gs, self.types, strict=True)]
-        if thread.trace is not None and not thread.grad_enabled:
+        if not thread.grad_enabled:
             return self._symbolic(inputs, outputs, g_tensors, wanted)
         em = dispatch_emitter()
         xs = [_SavedExpr(s.type, em, lambda s=s: s.unpack(self)) for s in inputs]  # type: ignore[misc]
@@ -140,6 +172,46 @@ class OpNode(TapeNode):
         ]
         found = self.op.gradients(wanted, [Expr(g, em) for g in g_tensors], ys, xs, self.attrs)
         return [None if f is None else f.value for f in found]
+
+    def _evaluate(
+        self,
+        inputs: list[Saved],
+        outputs: list[Saved],
+        gs: list[Tensor | None],
+        wanted: list[bool],
+    ) -> list[Tensor | None]:
+        """The derivative on arrays, as nothing of it is recorded: by one kernel if it is heavy."""
+        op, attrs = self.op, self.attrs
+        saved = [*inputs, *outputs]
+        xs = [s.array for s in inputs]
+        cotangents = [None if g is None else g._array for g in gs]
+        if joint(op, xs, attrs):
+            memory = [*xs, *(s.array for s in outputs), *cotangents]
+            counts = len(inputs), len(outputs)
+            found = gradients(
+                op, attrs, wanted, memory, lambda i: saved[i].check(self), counts
+            )
+            return [None if f is None else wrap(f) for f in found]
+        arrays = [
+            np.broadcast_to(np.zeros((), t.dtype.numpy), t.sizes) if c is None else c
+            for c, t in zip(cotangents, self.types, strict=True)
+        ]
+        made = op.gradients(
+            wanted,
+            [Expr(a, array_emitter) for a in arrays],
+            [SavedArray(s, self) for s in outputs],
+            [SavedArray(s, self) for s in inputs],
+            attrs,
+        )
+        return [None if f is None else self._passed(f.value, gs) for f in made]
+
+    @staticmethod
+    def _passed(array: np.ndarray, gs: list[Tensor | None]) -> Tensor:
+        """A gradient as a tensor: the cotangent itself where the rule hands it on."""
+        for g in gs:
+            if g is not None and g._array is array:
+                return g
+        return wrap(np.asarray(array))
 
     def _symbolic(
         self,
@@ -350,7 +422,5 @@ def _private(g: Tensor) -> Tensor:
         assert thread.trace is not None
         return thread.trace.snapshot(g)
     array = g._array.copy()
-    from tracecc.tensor import Storage
-
     _setup(fresh, array, g._type, Storage(array))
     return fresh

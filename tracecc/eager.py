@@ -1,0 +1,341 @@
+"""Eager evaluation: small work by the NumPy references, heavy work by compiled kernels.
+
+A kernel is a graph of one op, or of one op's derivative, that went through the passes and the
+backend. It is kept per attributes, shapes and memory layouts of its operands.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tracecc.backends import Executable, get_backend
+from tracecc_ir.graph import Builder, Value
+from tracecc_ir.interpret import evaluate as reference
+from tracecc_ir.op import NO_GRADIENT, OPS, Attrs, Expr, Op
+from tracecc_ir.passes import pipeline
+from tracecc_ir.types import TensorType, from_numpy_dtype, type_of_array
+
+Arrays = Sequence[np.ndarray]
+
+# Work, in additions of one element by NumPy, from which a kernel pays for its call.
+HEAVY = 1 << 17
+MOST_KERNELS = 512
+MOST_ARENA = 256 << 20  # bytes of temporaries that kept kernels may hold
+
+# Work per element of the largest operand, where the reference is slow beside one addition.
+_WEIGHTS: dict[str, int] = {
+    **dict.fromkeys(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"), 1),
+    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "cummax", "cummin"), 2),
+    **dict.fromkeys(("scatter", "scatter_along"), 16),
+    **dict.fromkeys(("gather_along", "dynamic_update"), 4),
+    "sort": 32,
+    **dict.fromkeys(("conv", "conv_input_grad", "conv_weight_grad"), 64),
+    **dict.fromkeys(("window_max", "window_sum", "window_sum_grad"), 16),
+    **dict.fromkeys(("relu", "leaky_relu", "clamp"), 2),
+    **dict.fromkeys(("elu", "silu", "softplus", "logsigmoid"), 8),
+    "gelu": 64,
+    **dict.fromkeys(("softmax", "log_softmax", "logsumexp", "cross_entropy"), 8),
+    **dict.fromkeys(("var", "layer_norm", "batch_norm"), 8),
+    "lstm_cell": 16,
+}
+_POLYNOMIALS = ("erf", "erfc", "erfinv", "lgamma", "digamma", "polygamma")
+_FREE = ("stop_gradient",)
+
+
+def _elementwise_weight(op: Op) -> int:
+    if op.name in _POLYNOMIALS:  # the references evaluate them term by term
+        return 64
+    return 1 if op.cost < 10 else 4 if op.cost < 20 else 16
+
+
+_WEIGHTS |= {
+    op.name: _elementwise_weight(op)
+    for op in OPS.values()
+    if op.kind == "elementwise" and op.name not in _FREE
+}
+
+
+def _products(arrays: Arrays, attrs: Attrs) -> int:
+    """Multiplications of a dot_general, which BLAS does eight times as fast as additions."""
+    x, y = arrays
+    shared = 1
+    for axis in attrs["contract"][0] + attrs["batch"][0]:
+        shared *= x.shape[axis]
+    return x.size * y.size // max(1, shared) // 8
+
+
+def _attention_work(arrays: Arrays, attrs: Attrs) -> int:
+    q, k = arrays[:2]
+    return q.size // max(1, q.shape[-1]) * k.shape[-2] * 8
+
+
+def _drawn(weight: int) -> Callable[[Arrays, Attrs], int]:
+    return lambda arrays, attrs: weight * math.prod(attrs["shape"])
+
+
+def _gathered(arrays: Arrays, attrs: Attrs) -> int:
+    x, index = arrays[:2]
+    rest = math.prod(n for i, n in enumerate(x.shape) if i not in attrs["axes"])
+    return 2 * index.size * rest
+
+
+_WORK: dict[str, Callable[[Arrays, Attrs], int]] = {
+    "dot_general": _products,
+    "attention": _attention_work,
+    "gather": _gathered,
+    "philox": _drawn(32),
+    "uniform": _drawn(64),
+    "normal": _drawn(128),
+}
+
+# Elementwise through and through: results keep the memory layout of permuted operands.
+_POINTWISE = {op.name for op in OPS.values() if op.kind == "elementwise"}
+_POINTWISE |= {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "logsigmoid", "clamp"}
+
+# Ops whose derivative is worth a kernel of its own: the others' is at most one op.
+_JOINT = {
+    name
+    for name in (*_WEIGHTS, *_WORK)
+    if OPS[name].kind in ("composite", "contraction", "window") or name in ("mul", "div", "pow")
+}
+_JOINT |= {"gather", "gather_along", "maximum", "minimum", "select", "sqrt", "rsqrt", "erf"}
+_JOINT |= {n for n in _POINTWISE if OPS[n].kind == "elementwise" and OPS[n].cost >= 10}
+_JOINT = {n for n in _JOINT if OPS[n].vjp is not NO_GRADIENT}
+
+
+def heavy(op: Op, arrays: Arrays, attrs: Attrs) -> bool:
+    """Whether the work is worth a kernel."""
+    weight = _WEIGHTS.get(op.name)
+    if weight is not None:
+        bound = HEAVY // weight
+        return any(a.size >= bound for a in arrays)
+    work = _WORK.get(op.name)
+    return work is not None and work(arrays, attrs) >= HEAVY
+
+
+def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
+    """Runs one op on arrays of types that its rule accepts.
+
+    Results may be views of the operands and may be read-only, as those of the reference.
+    """
+    if (op.name in _WEIGHTS or op.name in _WORK) and heavy(op, arrays, attrs):
+        return _evaluate_heavy(op, arrays, attrs)
+    return reference(op, arrays, attrs)
+
+
+def _evaluate_heavy(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
+    order = None
+    if op.name in _POINTWISE:
+        order = _order(arrays)
+        if order is not None:
+            arrays = [a.transpose(order) for a in arrays]
+    kernel, dense = _prepared("", op, arrays, attrs)
+    try:
+        made = kernel.executable(dense)
+    except IndexError:
+        return reference(op, arrays, attrs)  # raises it in the words of the reference
+    if order is not None:
+        back = tuple(np.argsort(order))
+        made = [a.transpose(back) for a in made]
+    return tuple(made)
+
+
+def _order(arrays: Arrays) -> tuple[int, ...] | None:
+    """The order of dimensions in memory, if an operand is permuted: the results keep it."""
+    for a in arrays:
+        if not a.flags.c_contiguous and 0 not in a.strides:
+            order = sorted(range(a.ndim), key=lambda i: -a.strides[i])
+            return tuple(order) if order != list(range(a.ndim)) else None
+    return None
+
+
+# Kernels.
+
+
+class Layout(NamedTuple):
+    """An operand as permuted and then repeated memory."""
+
+    axes: tuple[int, ...]
+    repeated: tuple[int, ...]
+
+
+class Kernel(NamedTuple):
+    """A compiled op: its graph's executable, and which of the operands it reads."""
+
+    executable: Executable
+    used: tuple[int, ...]
+    arena: int
+
+
+_kernels: OrderedDict[Any, Kernel] = OrderedDict()
+_lock = threading.Lock()
+
+
+def clear() -> None:
+    """Forgets every kernel."""
+    with _lock:
+        _kernels.clear()
+
+
+def _compact(a: np.ndarray) -> tuple[np.ndarray, Layout | None]:
+    """The contiguous memory behind an array, and how the array lies in it (None: as it is)."""
+    if a.flags.c_contiguous:
+        return a, None
+    strides, shape = a.strides, a.shape
+    repeated = tuple(i for i in range(a.ndim) if strides[i] == 0 and shape[i] != 1)
+    if repeated:
+        a = a[tuple(0 if i in repeated else slice(None) for i in range(a.ndim))]
+        strides = a.strides
+    order = sorted(range(a.ndim), key=lambda i: -strides[i])
+    dense = a.transpose(order)
+    if not dense.flags.c_contiguous:
+        if not repeated:
+            return np.ascontiguousarray(a), None
+        order, dense = list(range(a.ndim)), np.ascontiguousarray(a)
+    return dense, Layout(tuple(order.index(i) for i in range(a.ndim)), repeated)
+
+
+def _attributes(attrs: Attrs) -> tuple:
+    """Attributes as a key; floats by their text, which tells -0.0 from 0 and NaN is equal to."""
+    return tuple(repr(a) if type(a) is float else a for a in attrs.values())
+
+
+def _prepared(
+    kind: Any, op: Op, arrays: Sequence[np.ndarray | None], attrs: Attrs
+) -> tuple[Kernel, list[np.ndarray]]:
+    """The kernel for these operands, and the memory to call it on."""
+    dense: list[np.ndarray] = []
+    parts: list[Any] = []
+    for a in arrays:
+        if a is None:
+            parts.append(None)
+            continue
+        compact, layout = _compact(a)
+        dense.append(compact)
+        parts.append((a.dtype, a.shape, layout))
+    key = (kind, op.name, _attributes(attrs), tuple(parts))
+    kernel = _kernels.get(key)
+    if kernel is None:
+        kernel = _add(key, op, attrs, kind)
+    if len(kernel.used) != len(dense):
+        dense = [dense[i] for i in kernel.used]
+    return kernel, dense
+
+
+def _add(key: Any, op: Op, attrs: Attrs, kind: Any) -> Kernel:
+    with _lock:
+        kernel = _kernels.get(key)
+        if kernel is not None:
+            return kernel
+        kernel = _kernels[key] = _compile(op, attrs, key[3], kind)
+        held = sum(k.arena for k in _kernels.values())
+        while len(_kernels) > 1 and (len(_kernels) > MOST_KERNELS or held > MOST_ARENA):
+            held -= _kernels.popitem(last=False)[1].arena
+        return kernel
+
+
+def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
+    b = Builder(op.name)
+    operands = [None if p is None else _operand(b, *p) for p in parts]
+    if kind:
+        outputs = _derivative(b, op, attrs, operands, kind)
+    else:
+        outputs = list(b.emit(op, [v for v in operands if v is not None], attrs))
+    b.graph.outputs = outputs
+    graph = pipeline.run(b.graph)[-1][1]
+    read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
+    used = tuple(i for i, v in enumerate(graph.inputs) if v in read)
+    graph.inputs = [graph.inputs[i] for i in used]
+    executable: Any = get_backend("cpu").compile_graph(graph)
+    return Kernel(executable, used, executable.program.arena_bytes)
+
+
+def _operand(b: Builder, dtype: np.dtype, shape: tuple[int, ...], layout: Layout | None) -> Value:
+    """An input in its memory's own shape, and the movement that makes it the operand."""
+    element = from_numpy_dtype(dtype)
+    if layout is None:
+        return b.input(TensorType(element, shape))
+    kept = [i for i in range(len(shape)) if i not in layout.repeated]
+    inner = [0] * len(kept)
+    for i, axis in enumerate(layout.axes):
+        inner[axis] = shape[kept[i]]
+    x = b.expr(b.input(TensorType(element, tuple(inner))))
+    if layout.axes != tuple(range(len(kept))):
+        x = OPS["permute"](x, axes=layout.axes)
+    if layout.repeated:
+        x = OPS["broadcast"](x, shape=shape, axes=tuple(kept))
+    value: Value = x.value
+    return value
+
+
+# Derivatives.
+
+
+class ArrayEmitter:
+    """Runs op rules on arrays, each op by kernel or reference."""
+
+    def emit(self, op: Op, inputs: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
+        return evaluate(op, inputs, attrs)
+
+    def type_of(self, value: np.ndarray) -> TensorType:
+        return type_of_array(value)
+
+
+emitter = ArrayEmitter()
+
+
+def joint(op: Op, operands: Arrays, attrs: Attrs) -> bool:
+    """Whether the derivative of an op on these operands is worth a kernel of its own."""
+    return op.name in _JOINT and heavy(op, operands, attrs)
+
+
+def gradients(
+    op: Op,
+    attrs: Attrs,
+    wanted: Sequence[bool],
+    memory: Sequence[np.ndarray | None],
+    read: Callable[[int], Any],
+    counts: tuple[int, int],
+) -> list[np.ndarray | None]:
+    """The derivative of one op as one kernel.
+
+    Args:
+        op: what is differentiated.
+        attrs: its attributes.
+        wanted: which operands' gradients are asked for.
+        memory: operands, results and cotangents; a cotangent of None is zeros.
+        read: called with the position of each operand or result that the kernel reads.
+        counts: how many operands and how many results there are.
+
+    Returns:
+        One array per operand; None where it is not wanted or zero.
+    """
+    wrt = tuple(i for i, w in enumerate(wanted) if w)
+    kernel, dense = _prepared((wrt, counts), op, memory, attrs)
+    for i in kernel.used:
+        if i < counts[0] + counts[1]:
+            read(i)
+    made = iter(kernel.executable(dense))
+    return [next(made) if w else None for w in wanted]
+
+
+def _derivative(
+    b: Builder, op: Op, attrs: Attrs, operands: Sequence[Value | None], kind: Any
+) -> list[Value]:
+    wrt, (inputs, results) = kind
+    xs = [b.expr(v) for v in operands[:inputs] if v is not None]
+    ys = [b.expr(v) for v in operands[inputs : inputs + results] if v is not None]
+    gs = [
+        y.full(0.0) if v is None else b.expr(v)
+        for y, v in zip(ys, operands[inputs + results :], strict=True)
+    ]
+    wanted = [i in wrt for i in range(inputs)]
+    found: list[Expr | None] = op.gradients(wanted, gs, ys, xs, attrs)
+    chosen = [(found[i], xs[i]) for i in wrt]
+    return [(x.full(0.0) if f is None else f).value for f, x in chosen]
