@@ -119,7 +119,10 @@ def _symmetric(x: np.ndarray) -> np.ndarray:
 
 
 # Ops that are defined on some arrays only: directions must stay among them.
-DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"cholesky": _symmetric}
+DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cholesky": _symmetric,
+    "eigh": _symmetric,
+}
 
 
 def to_torch(array: np.ndarray) -> Any:
@@ -265,6 +268,30 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         a = a.mT if transpose else a
         return torch.linalg.solve_triangular(a, b, upper=lower == transpose, unitriangular=unit)
 
+    def signed(theirs: Any, ours: np.ndarray, axis: int) -> Any:
+        """Vectors that are defined up to their sign, with the signs that NumPy's LAPACK gives."""
+        return theirs * torch.from_numpy(np.sign((theirs.numpy() * ours).sum(axis, keepdims=True)))
+
+    def eigh(x: Any, lower: bool) -> tuple:
+        w, v = torch.linalg.eigh(x, "L" if lower else "U")
+        return w, signed(v, np.linalg.eigh(x.numpy(), "L" if lower else "U")[1], -2)
+
+    def svd(x: Any, full: bool) -> tuple:
+        u, s, v = torch.linalg.svd(x, full)
+        ours = np.linalg.svd(x.numpy(), full)
+        return signed(u, ours[0], -2), s, signed(v, ours[2], -1)
+
+    def cofactor(x: Any) -> Any:
+        return torch.func.vjp(torch.linalg.det, x)[1](torch.ones(x.shape[:-2], dtype=x.dtype))[0]
+
+    def lu(x: Any) -> tuple:
+        packed, pivots = torch.linalg.lu_factor(x)
+        return packed, pivots, lu_order(pivots, x.shape[-2])
+
+    def lu_order(pivots: Any, size: int) -> Any:
+        unit = torch.zeros((*pivots.shape[:-1], size, pivots.shape[-1]))
+        return torch.lu_unpack(unit, pivots, unpack_data=False)[0].argmax(-2)
+
     same = {
         "add sub mul remainder fmod pow maximum minimum atan2 neg abs sign square reciprocal "
         "floor ceil trunc round exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin "
@@ -324,7 +351,19 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         "window_max": in_double(window_max),
         "window_sum": in_double(window_sum),
         "window_sum_grad": in_double(window_sum_grad),
-        "cholesky": torch.linalg.cholesky,
+        "cholesky": lambda x, check: torch.linalg.cholesky(x),
         "triangular_solve": triangular_solve,
+        "solve": lambda a, b, check: torch.linalg.solve(a, b),
+        "lu": lu,
+        "lu_order": lu_order,
+        "det": torch.linalg.det,
+        "slogdet": lambda x: tuple(torch.linalg.slogdet(x)),
+        "cofactor": cofactor,
+        "matrix_exp": torch.linalg.matrix_exp,
+        "pinv": lambda x, atol, rtol: torch.linalg.pinv(x, atol=atol, rtol=rtol),
+        "eigh": eigh,
+        "svd": svd,
+        "qr": lambda x, complete: torch.linalg.qr(x, "complete" if complete else "reduced"),
+        "householder_qr": lambda x: tuple(torch.geqrf(x)),
     }
     return table

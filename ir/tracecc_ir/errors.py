@@ -19,3 +19,7 @@ class ParseError(IRError):
 
 class NotDifferentiable(IRError):
     """A gradient was asked of an op that has no derivative rule; the message names the op."""
+
+
+class LinAlgError(IRError):
+    """A matrix that a factorisation or solve cannot take: singular, not positive definite, NaN."""

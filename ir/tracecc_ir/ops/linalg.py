@@ -1,24 +1,27 @@
-"""Factorisations and solves of small matrices: the last two dimensions; the others are batch."""
+"""Triangular factors: Cholesky and substitution; the last two dimensions are the matrices."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tracecc_ir.errors import TypeRuleError
+from tracecc_ir.errors import LinAlgError, TypeRuleError
 from tracecc_ir.op import Expr, Op, Sample
 from tracecc_ir.ops.constant import iota
 from tracecc_ir.ops.contraction import dot_general
 from tracecc_ir.ops.elementwise import select
-from tracecc_ir.ops.movement import permute
+from tracecc_ir.ops.movement import broadcast, permute
 from tracecc_ir.ops.rules import check_same_dtype, draw
 from tracecc_ir.types import DType, TensorType, f32, f64, i64
 
+Arrays = tuple[np.ndarray, ...]
 
-def _check_square(name: str, x: TensorType) -> None:
+
+def check_square(name: str, x: TensorType) -> None:
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise TypeRuleError(f"{name} needs square matrices in the last two dimensions, given {x}")
 
@@ -37,18 +40,94 @@ def matmul(x: Expr, y: Expr) -> Any:
 
 def triangle(x: Expr, lower: bool, diagonal: float) -> Any:
     """The part of ``x`` strictly inside a triangle, plus ``diagonal`` times its diagonal."""
-    row, column = (iota(like=x, shape=x.shape, axis=a, dtype=i64) for a in (x.ndim - 2, x.ndim - 1))
+    row, column = indices(x)
     inside = row > column if lower else row < column
     rest = x * diagonal if diagonal else x.full(0)
     return select(inside, x, select(row.eq(column), rest, x.full(0)))
 
 
-def _cholesky_type(x: TensorType) -> TensorType:
-    _check_square("cholesky", x)
+def spread(x: Expr, like: Expr, axis: int) -> Any:
+    """One number per matrix (axis 0), row (-1) or column (-2) of ``like``, at all of its elements.
+
+    ``axis`` is the dimension of ``like`` that ``x`` lacks; 0 means both of the last two.
+    """
+    n = like.ndim
+    lacking = (n - 2, n - 1) if axis == 0 else (n + axis,)
+    return broadcast(x, shape=like.shape, axes=tuple(i for i in range(n) if i not in lacking))
+
+
+def identity(like: Expr) -> Any:
+    """The identity matrices of the shape of ``like``."""
+    row, column = indices(like)
+    return select(row.eq(column), like.full(1), like.full(0))
+
+
+def indices(x: Expr) -> tuple[Expr, Expr]:
+    """Row and column numbers of every element."""
+    row, column = (iota(like=x, shape=x.shape, axis=a, dtype=i64) for a in (x.ndim - 2, x.ndim - 1))
+    return row, column
+
+
+def on_diagonal(x: Expr) -> Any:
+    """Square matrices with ``x`` [..., n] on their diagonals."""
+    shape = (*x.shape, x.shape[-1])
+    square = broadcast(x, shape=shape, axes=tuple(range(x.ndim)))
+    row, column = indices(square)
+    return select(row.eq(column), square, square.full(0))
+
+
+def as_row(x: Expr, like: Expr) -> Any:
+    """``x`` [..., n], one number per column of ``like`` [..., m, n]."""
+    return spread(x, like, -2)
+
+
+def as_column(x: Expr, like: Expr) -> Any:
+    """``x`` [..., m], one number per row of ``like`` [..., m, n]."""
+    return spread(x, like, -1)
+
+
+def refusing(call: Callable[..., Any], problem: str, *args: Any, **options: Any) -> Any:
+    """What a LAPACK routine gives; its failure raises LinAlgError with the problem named."""
+    try:
+        with np.errstate(all="ignore"):
+            return call(*args, **options)
+    except np.linalg.LinAlgError:
+        raise LinAlgError(problem) from None
+
+
+def _cholesky_type(x: TensorType, *, check: bool = True) -> TensorType:
+    check_square("cholesky", x)
     return x
 
 
-def _cholesky_vjp(g: Expr, l: Expr, x: Expr) -> Any:
+def _cholesky(x: np.ndarray, check: bool) -> np.ndarray:
+    problem = (
+        "linalg.cholesky: The factorization could not be completed because the input is not "
+        "positive-definite; linalg.cholesky_ex reports instead of raising"
+    )
+    try:
+        return refusing(np.linalg.cholesky, problem, x)
+    except LinAlgError:
+        if check:
+            raise
+    batch = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    return np.array([_leading_factor(m) for m in batch], x.dtype).reshape(x.shape)
+
+
+def _leading_factor(x: np.ndarray) -> np.ndarray:
+    """The factor of the largest leading block that has one; NaN in the rows below it."""
+    l = np.full_like(x, np.nan)
+    for size in range(len(x), 0, -1):
+        try:
+            l[:size] = 0
+            l[:size, :size] = np.linalg.cholesky(x[:size, :size])
+            return l
+        except np.linalg.LinAlgError:
+            l[:] = np.nan
+    return l
+
+
+def _cholesky_vjp(g: Expr, l: Expr, x: Expr, check: bool) -> Any:
     """L^-T P(L^T g) L^-1 made symmetric; P halves the diagonal of the lower part (Murray, 2016)."""
     inner = triangle(matmul(transposed(l), g), lower=True, diagonal=0.5)
     inner = triangular_solve(l, inner, lower=True, transpose=True)
@@ -70,11 +149,12 @@ cholesky: Op = Op(
     "cholesky",
     "linalg",
     _cholesky_type,
-    lambda x: np.linalg.cholesky(x),
+    _cholesky,
     (_cholesky_vjp,),
     dtypes=(f32, f64),
     samples=_cholesky_samples,
-    doc="the lower triangular L with L L^T = x, which is symmetric; reads x's lower triangle",
+    doc="the lower triangular L with L L^T = x, which is symmetric; reads x's lower triangle; "
+    "without check, NaN from the row on where x turns out not to be positive definite",
 )
 
 
@@ -86,7 +166,7 @@ def _triangular_solve_type(
     transpose: bool = False,
     unit: bool = False,
 ) -> TensorType:
-    _check_square("triangular_solve", a)
+    check_square("triangular_solve", a)
     check_same_dtype("triangular_solve", a, b)
     if b.ndim != a.ndim or b.shape[:-1] != a.shape[:-1]:
         raise TypeRuleError(
