@@ -18,6 +18,8 @@ LONG, FEW = 1 << 14, 8
 # Operations per element that may be repeated rather than stored and read again.
 REPEAT = 4
 MOST_NODES = 200
+# An epilogue reads at most so many operands of the size of its product.
+MOST_OPERANDS = 2
 # So many cheap operations in a row are computed again for each reader rather than stored.
 LONGEST_REPEAT = 6
 
@@ -193,7 +195,15 @@ class _Levels:
             reason = self._root(v) or self._node(node, self.levels.get(v, set()))
             if reason:
                 return reason
-        return self._repeats()
+        return self._operands() or self._repeats()
+
+    def _operands(self) -> str:
+        """Tiles are short pieces of rows: many operands are read faster in one long sweep."""
+        if self.anchor is None:
+            return ""
+        read = {v for n in self.nodes if n is not self.anchor for v in n.inputs}
+        large = [v for v in read if v.node not in self.nodes and v.type.size >= self.elements]
+        return "its epilogue would read many operands" if len(large) > MOST_OPERANDS else ""
 
     def _roots_first(self) -> list[Node]:
         """The nodes, readers before what they read."""

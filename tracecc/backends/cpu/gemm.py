@@ -19,6 +19,7 @@ from tracecc_ir.graph import Node
 KC = 256
 NB = 128
 MAX_ROWS = 504
+PIECE = 2  # Panels whose results an epilogue finishes while they are near.
 IN_PLACE = 4  # B is read where it lies by blocks of at most so many panels.
 BLOCK = 256  # Columns of a unit of a product with one row.
 KINDS = {"f32": "f32", "f64": "f64", "f16": "f32", "bf16": "f32"}
@@ -145,6 +146,7 @@ def gemm(args, begin, end, scratch):
     sums = packed + {kc} * {nb} * {size}
     t = {kind}_at(sums)
     direct = epilogue == 0 and {direct}
+    piece = mb if epilogue == 0 else {piece} * mr
     for u in range(begin, end):
         z = u // (row_blocks * col_blocks)
         i0 = u // col_blocks % row_blocks * mb
@@ -163,23 +165,27 @@ def gemm(args, begin, end, scratch):
                 block[2] = j0 + in_place
                 block[3] = cols - in_place
                 call_kernel(pack, pack_args, z, scratch, packed)
-            for j in range(0, cols, {nr}):
-                here = j < in_place
-                right = packed + (j - in_place) * kc * {size}
-                if here:
-                    right = b_at + k0 * ks + j * {size}
-                step = ks if here else {nr} * {size}
-                for i in range(0, rows, mr):
-                    left = a_at + (i * k + k0 * mr) * {size}
-                    if direct and i + mr <= rows and j + {nr} <= cols:
-                        to = c + (c_at + i * n + j) * {size}
-                        call_epilogue(micro, kc, left, right, to, n, k0, step)
-                    else:
-                        to = sums + (i * {nb} + j) * {size}
-                        call_epilogue(micro, kc, left, right, to, {nb}, k0, step)
-        if epilogue != 0:
-            call_epilogue(epilogue, epilogue_args, sums, {nb}, z * m + i0, rows, j0, cols)
-        else:
+            for r0 in range(0, rows, piece):
+                r1 = minimum(r0 + piece, rows)
+                for j in range(0, cols, {nr}):
+                    here = j < in_place
+                    right = packed + (j - in_place) * kc * {size}
+                    if here:
+                        right = b_at + k0 * ks + j * {size}
+                    step = ks if here else {nr} * {size}
+                    for i in range(r0, r1, mr):
+                        left = a_at + (i * k + k0 * mr) * {size}
+                        if direct and i + mr <= rows and j + {nr} <= cols:
+                            to = c + (c_at + i * n + j) * {size}
+                            call_epilogue(micro, kc, left, right, to, n, k0, step)
+                        else:
+                            to = sums + (i * {nb} + j) * {size}
+                            call_epilogue(micro, kc, left, right, to, {nb}, k0, step)
+                if epilogue != 0 and k0 + {kc} >= k:
+                    at = sums + r0 * {nb} * {size}
+                    row = z * m + i0 + r0
+                    call_epilogue(epilogue, epilogue_args, at, {nb}, row, r1 - r0, j0, cols)
+        if epilogue == 0:
             full_rows = rows // mr * mr
             full_cols = cols // {nr} * {nr}
             for i in range(rows):
@@ -273,6 +279,7 @@ def names(dtype: str, shape: Tile) -> dict[str, object]:
         "size": shape.itemsize,
         "kc": KC,
         "nb": NB,
+        "piece": PIECE,
     }
 
 
