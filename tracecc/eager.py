@@ -190,7 +190,8 @@ def _compact(a: np.ndarray) -> tuple[np.ndarray, Layout | None]:
     strides, shape = a.strides, a.shape
     repeated = tuple(i for i in range(a.ndim) if strides[i] == 0 and shape[i] != 1)
     if repeated:
-        a = a[tuple(0 if i in repeated else slice(None) for i in range(a.ndim))]
+        at = (0 if i in repeated else slice(None) for i in range(a.ndim))
+        a = a[(*at, ...)]
         strides = a.strides
     order = sorted(range(a.ndim), key=lambda i: -strides[i])
     dense = a.transpose(order)
@@ -216,7 +217,7 @@ def _prepared(
         if a is None:
             parts.append(None)
             continue
-        compact, layout = _compact(a)
+        compact, layout = _compact(np.asarray(a))
         dense.append(compact)
         parts.append((a.dtype, a.shape, layout))
     key = (kind, op.name, _attributes(attrs), tuple(parts))

@@ -188,9 +188,7 @@ class OpNode(TapeNode):
         if joint(op, xs, attrs):
             memory = [*xs, *(s.array for s in outputs), *cotangents]
             counts = len(inputs), len(outputs)
-            found = gradients(
-                op, attrs, wanted, memory, lambda i: saved[i].check(self), counts
-            )
+            found = gradients(op, attrs, wanted, memory, lambda i: saved[i].check(self), counts)
             return [None if f is None else wrap(f) for f in found]
         arrays = [
             np.broadcast_to(np.zeros((), t.dtype.numpy), t.sizes) if c is None else c

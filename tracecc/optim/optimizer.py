@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import tracecc as tc
 from tracecc.nn.modules.hooks import RemovableHandle, register
+from tracecc.optim.fused import Updates
 from tracecc.state import enable_grad, epoch, no_grad, thread
 from tracecc.tensor import Tensor, handle
 from tracecc.trace import name_state, nonzero, scalar, suspended
 
 State = dict[str, Any]
 Group = dict[str, Any]
+UNCOMPILED_STEPS = 1  # scripts of one step need no compiler
 
 
 def clear_grad(p: Tensor, set_to_none: bool) -> None:
@@ -101,6 +104,8 @@ class Optimizer:
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._generation = 0
+        self._steps = 0
+        self._updates = Updates()
         self._pre_hooks: OrderedDict[int, Callable] = OrderedDict()
         self._post_hooks: OrderedDict[int, Callable] = OrderedDict()
         groups = list(params)
@@ -172,16 +177,35 @@ class Optimizer:
         return loss
 
     def _step(self) -> None:
+        compiled = self._compiles()
         index = 0
         for i, group in enumerate(self.param_groups):
             hyper = Hyper(self, group, i)
-            maximize = bool(hyper("maximize")) if "maximize" in group else False
             for p in group["params"]:
                 g = p.grad
                 if g is not None:
                     state = self._state(p, group, index)
-                    self.update(p, -g if maximize else g, state, hyper)
+                    one = partial(self._update, p, g, state, hyper)
+                    if not (compiled and self._updates.run(p, g, state, group, one)):
+                        one()
                 index += 1
+
+    def _update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:
+        maximize = "maximize" in hyper.group and hyper("maximize")
+        self.update(p, -g if maximize else g, state, hyper)
+
+    def _compiles(self) -> bool:
+        """Whether this step runs as compiled kernels.
+
+        The first one does not, as scripts of one step need no compiler; steps after a state was
+        loaded do, so that a run goes on with the same numbers.
+        """
+        if thread.trace is not None:
+            return False
+        self._steps += 1
+        self._updates.begin()
+        own = type(self).update.__module__.startswith("tracecc.")
+        return own and self._steps > UNCOMPILED_STEPS
 
     def _state(self, p: Tensor, group: Group, index: int) -> State:
         """The state of ``p``, created at first use and labelled for dumps."""
@@ -190,6 +214,8 @@ class Optimizer:
             for key, value in self.init_state(p, group).items():
                 if state.get(key) is None:
                     state[key] = value()
+        if thread.trace is None:
+            return state
         for key, value in state.items():
             if isinstance(value, Tensor):
                 name_state(value, f"{type(self).__name__}.{key}.{index}")
@@ -248,6 +274,7 @@ class Optimizer:
         order = [i for g in groups for i in g["params"]]
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             mine.update({k: v for k, v in theirs.items() if k != "params"})
+        self._steps = UNCOMPILED_STEPS
         for i, p in zip(order, self._numbered(), strict=True):
             self._load_state(p, state_dict["state"].get(i, {}))
 
@@ -279,11 +306,13 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+        kept = ("defaults", "state", "param_groups", "_steps")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
-        self.__dict__.update(saved)
+        self.__dict__.update({"_steps": UNCOMPILED_STEPS, **saved})
         self._generation = 0
+        self._updates = Updates()
         self._pre_hooks, self._post_hooks = OrderedDict(), OrderedDict()
 
 
