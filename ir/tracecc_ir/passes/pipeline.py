@@ -15,6 +15,7 @@ from tracecc_ir.passes.decompose import decompose
 from tracecc_ir.passes.fold import fold
 from tracecc_ir.passes.fuse import fuse
 from tracecc_ir.passes.grad import expand_vjp
+from tracecc_ir.passes.scalarize import scalarize
 from tracecc_ir.passes.simplify import simplify
 from tracecc_ir.printer import print_graph
 from tracecc_ir.verify import verify
@@ -54,6 +55,7 @@ STAGES = (
     Stage("grad", (expand_vjp, dce), "derivatives first: rules know ops, not fused groups"),
     Stage("simplified", (clean,), "small before large: while composites are still one node each"),
     Stage("decomposed", (decompose, clean), "fusion decides about primitives, not names"),
+    Stage("scalarized", (scalarize, clean), "loops want their long dimension innermost"),
     Stage("fused", (fuse,), "last, as nothing looks into a group afterwards"),
 )
 PASSES: dict[str, Pass] = {
@@ -63,6 +65,7 @@ PASSES: dict[str, Pass] = {
     "cse": cse,
     "dce": dce,
     "decompose": decompose,
+    "scalarize": scalarize,
     "fuse": fuse,
 }
 
