@@ -1,39 +1,109 @@
-"""Linear algebra: norms, products, and what the triangular primitives give."""
+"""`torch.linalg`: products, factorisations, solutions and norms of matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from tracecc.functional.core import Dims, reshaped, wrap_dim
-from tracecc.functional.linalg import (
-    chain_matmul,
-    cross,
-    matmul,
-    nuclear_norm,
-    solve_triangular,
+from tracecc.functional.core import arange_like, emit, expanded, reshaped
+from tracecc.functional.factor import cholesky as _cholesky
+from tracecc.functional.factor import (
+    cholesky_ex,
+    eigh,
+    eigvalsh,
+    householder_product,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+    lu_solve,
+    qr,
+    svd,
+    svdvals,
 )
-from tracecc.functional.linalg import cholesky as _cholesky
-from tracecc.functional.pointwise import abs as _abs
-from tracecc.functional.pointwise import mul
-from tracecc.functional.reductions import amax, amin, vector_norm
+from tracecc.functional.linalg import chain_matmul, matmul
+from tracecc.functional.linalg import cross as _cross
+from tracecc.functional.logic import eq
+from tracecc.functional.pointwise import mul, where
+from tracecc.functional.reductions import cumprod, vector_norm
 from tracecc.functional.reductions import sum as _sum
 from tracecc.functional.shape import diagonal as _diagonal
+from tracecc.functional.solving import (
+    cond,
+    det,
+    inv,
+    inv_ex,
+    lstsq,
+    matrix_exp,
+    matrix_norm,
+    matrix_power,
+    matrix_rank,
+    norm,
+    pinv,
+    slogdet,
+    solve,
+    solve_ex,
+    solve_triangular,
+    tensorinv,
+    tensorsolve,
+)
 from tracecc.tensor import Tensor
-from tracecc_ir.types import DType
+from tracecc_ir import ops
+from tracecc_ir.errors import LinAlgError
 
 __all__ = [
+    "LinAlgError",
     "cholesky",
+    "cholesky_ex",
+    "cond",
     "cross",
+    "det",
     "diagonal",
+    "eigh",
+    "eigvalsh",
+    "householder_product",
+    "inv",
+    "inv_ex",
+    "lstsq",
+    "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
     "matmul",
+    "matrix_exp",
     "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
     "multi_dot",
     "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "solve_ex",
     "solve_triangular",
+    "svd",
+    "svdvals",
+    "tensorinv",
+    "tensorsolve",
+    "vander",
     "vecdot",
     "vector_norm",
 ]
+
+_LACKING = {
+    "eig": "eigh, for symmetric matrices",
+    "eigvals": "eigvalsh, for symmetric matrices",
+    "ldl_factor": "lu_factor",
+    "ldl_factor_ex": "lu_factor_ex",
+    "ldl_solve": "lu_solve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LACKING:
+        why = "needs complex dtypes, which do not exist yet" if "eig" in name else "does not exist"
+        raise AttributeError(f"tracecc.linalg.{name} {why}; use linalg.{_LACKING[name]}")
+    raise AttributeError(f"module 'tracecc.linalg' has no attribute {name!r}")
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
@@ -44,10 +114,6 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     tensor([[2., 0.],
             [1., 2.]])
     """
-    if A.ndim < 2 or A._type.shape[-1] != A._type.shape[-2]:
-        raise RuntimeError(
-            f"linalg.cholesky: A must be batches of square matrices, given {A._type}"
-        )
     return _cholesky(A, upper)
 
 
@@ -56,9 +122,30 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return _diagonal(A, offset, dim1, dim2)
 
 
+def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The cross product of vectors of three elements along ``dim``."""
+    return _cross(input, other, dim)
+
+
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """The product of several matrices."""
-    return chain_matmul(*tensors)
+    """The product of two or more matrices; the first and the last may be vectors."""
+    if len(tensors) < 2:
+        raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {len(tensors)}")
+    first, *middle, last = tensors
+    row, column = first.ndim == 1, last.ndim == 1
+    for i, x in enumerate(tensors):
+        end = i in (0, len(tensors) - 1)
+        if x.ndim != 2 and not (end and x.ndim == 1):
+            raise RuntimeError(
+                f"multi_dot(): tensor {i} must be {'1D or 2D' if end else '2D'} but got {x.ndim}D"
+            )
+    if row:
+        first = reshaped(first, (1, first._type.size))
+    if column:
+        last = reshaped(last, (last._type.size, 1))
+    product = chain_matmul(first, *middle, last)
+    shape = list(product._type.shape)
+    return reshaped(product, ([] if row else shape[:1]) + ([] if column else shape[1:]))
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
@@ -66,46 +153,13 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     return _sum(mul(x, y), dim)
 
 
-def matrix_norm(
-    A: Tensor,
-    ord: Any = "fro",
-    dim: Sequence[int] = (-2, -1),
-    keepdim: bool = False,
-    *,
-    dtype: DType | None = None,
-) -> Tensor:
-    """Norms of matrices: "fro", "nuc", 1, -1, inf or -inf."""
-    if A.ndim < 2:
-        raise RuntimeError(f"linalg.matrix_norm: A must have at least 2 dimensions, given {A.ndim}")
-    if ord == "fro":
-        return vector_norm(A, 2, tuple(dim), keepdim, dtype=dtype)
-    if ord == "nuc":
-        return nuclear_norm(A, tuple(dim), keepdim)
-    rows, columns = (wrap_dim(d, A.ndim) for d in dim)
-    added, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
-    if ord not in (1, -1, float("inf"), float("-inf")):
-        raise RuntimeError(f"linalg.matrix_norm: order {ord} not supported")
-    totals = _sum(_abs(A), added, True)
-    best = (amax if ord > 0 else amin)(totals, kept, True)
-    if keepdim:
-        return best
-    shape = [n for i, n in enumerate(A._type.shape) if i not in (rows, columns)]
-    return reshaped(best, shape)
-
-
-def norm(
-    A: Tensor,
-    ord: Any = None,
-    dim: Dims = None,
-    keepdim: bool = False,
-    *,
-    dtype: DType | None = None,
-) -> Tensor:
-    """The 2-norm of all elements; with ``ord`` the norm of vectors (one dim) or matrices (two)."""
-    if ord is None:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    if dim is None and (isinstance(ord, str) or A.ndim == 2):
-        return matrix_norm(A, ord, (-2, -1), keepdim, dtype=dtype)
-    if isinstance(ord, str) or (not isinstance(dim, int) and dim is not None and len(dim) == 2):
-        return matrix_norm(A, ord, dim, keepdim, dtype=dtype)  # type: ignore[arg-type]
-    return vector_norm(A, ord, dim, keepdim, dtype=dtype)
+def vander(x: Tensor, N: int | None = None) -> Tensor:
+    """Vandermonde matrices: row i holds the powers 0 .. N-1 of x[..., i]."""
+    x = reshaped(x, (1,)) if x.ndim == 0 else x
+    size: Any = x._type.shape[-1] if N is None else N
+    if size <= 1 and N is not None:
+        raise RuntimeError(f"N must be greater than 1, given {N}")
+    shape = (*x._type.shape, size)
+    power = arange_like(size, shape, x.ndim)
+    base = emit(ops.broadcast, x, shape=shape, axes=tuple(range(x.ndim)))
+    return cumprod(where(eq(power, 0), 1, expanded(base, shape)), -1)

@@ -72,6 +72,8 @@ METHODS = """
     split_with_sizes sqrt square squeeze std sub subtract sum swapaxes swapdims t take_along_dim
     tan tanh tensor_split tile topk transpose tril triu true_divide trunc unbind unflatten
     unique unsqueeze var vdot vsplit where xlogy bernoulli isin log_softmax softmax
+    cholesky_inverse cholesky_solve det geqrf inverse logdet lu lu_solve matrix_exp matrix_power
+    orgqr ormqr pinverse qr slogdet svd triangular_solve
 """
 
 IN_PLACE = """

@@ -9,6 +9,7 @@ from tracecc.functional import (
     activation,
     core,
     creation,
+    factor,
     indexing,
     joining,
     linalg,
@@ -17,6 +18,7 @@ from tracecc.functional import (
     random,
     reductions,
     shape,
+    solving,
     sorting,
     subscript,
 )
@@ -51,14 +53,27 @@ PUBLIC: dict[ModuleType, str] = {
     sorting: """argsort argwhere bincount bucketize histc isin kthvalue masked_scatter masked_select
         median msort nanmedian nonzero repeat_interleave searchsorted sort topk unique""",
     subscript: "index_put",
-    linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cholesky cross dot einsum ger
-        inner kron matmul mm mv outer tensordot vdot""",
+    linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cross dot einsum ger
+        inner kron matmul mm mv outer tensordot trace vdot""",
+    factor: "cholesky cholesky_inverse cholesky_solve geqrf lu_unpack ormqr",
+    solving: """det logdet matrix_exp matrix_power nuclear_norm pinverse slogdet
+        triangular_solve""",
     random: """bernoulli multinomial normal poisson rand rand_like randint randint_like randn
         randn_like randperm""",
 }
 
 FUNCTIONS: dict[str, Any] = {
     name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()
+}
+
+# Older functions of PyTorch that share their name with one of `tracecc.linalg`.
+FUNCTIONS |= {
+    "inverse": solving.inv,
+    "lu": factor.packed_lu,
+    "lu_solve": factor.old_lu_solve,
+    "orgqr": factor.householder_product,
+    "qr": factor.old_qr,
+    "svd": factor.old_svd,
 }
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracecc.dispatch import own
 from tracecc.functional.core import (
-    Dims,
     broadcast_shapes,
     check_tensor,
     emit,
@@ -21,10 +19,8 @@ from tracecc.functional.core import (
 from tracecc.functional.pointwise import add, clone, mul, sub
 from tracecc.functional.reductions import sum as _sum
 from tracecc.functional.reductions import vector_norm
-from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
-from tracecc_ir.errors import NotDifferentiable
 from tracecc_ir.types import bool_
 
 Ints = tuple[int, ...]
@@ -275,54 +271,6 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     x, y = expanded(input, shape), expanded(other, shape)
     first = mul(roll(x, -1, axis), roll(y, -2, axis))
     return sub(first, mul(roll(x, -2, axis), roll(y, -1, axis)))
-
-
-# Factorisations that are primitives.
-
-
-def cholesky(input: Tensor, upper: bool = False) -> Tensor:
-    """The lower (or upper) triangular L with L @ L.T = input."""
-    from tracecc.functional.shape import mT
-
-    factor = emit(ops.cholesky, input)
-    return mT(factor) if upper else factor
-
-
-def solve_triangular(
-    A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Tensor:
-    """X with A @ X = B (or X @ A = B) for triangular A."""
-    lead = broadcast_shapes(A._type.shape[:-2], B._type.shape[:-2])
-    a = expanded(A, (*lead, *A._type.shape[-2:]))
-    b = expanded(B, (*lead, *B._type.shape[-2:]))
-    if left:
-        return emit(
-            ops.triangular_solve, a, b, lower=not upper, transpose=False, unit=unitriangular
-        )
-    k = len(lead)
-    swap = [*range(k), k + 1, k]
-    x = emit(
-        ops.triangular_solve,
-        a,
-        permuted(b, swap),
-        lower=not upper,
-        transpose=True,
-        unit=unitriangular,
-    )
-    return own(permuted(x, swap))
-
-
-def nuclear_norm(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The sum of singular values, from the eigenvalues of the Gram matrix; values only."""
-    import numpy as np
-
-    from tracecc.tensor import wrap
-
-    if input._requires_grad and thread.grad_enabled:
-        raise NotDifferentiable("the nuclear norm has no derivative rule; detach() its input")
-    axes = (-2, -1) if dim is None else tuple(dim)  # type: ignore[arg-type]
-    array = np.linalg.norm(input._numpy(), "nuc", axes, keepdim)
-    return wrap(np.asarray(array, input.dtype.numpy))
 
 
 # Einstein summation.

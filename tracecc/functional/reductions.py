@@ -399,7 +399,7 @@ def norm(
 ) -> Tensor:
     """The p-norm of vectors along ``dim`` (of all elements by default)."""
     if p == "nuc":
-        from tracecc.functional.linalg import nuclear_norm
+        from tracecc.functional.solving import nuclear_norm
 
         return nuclear_norm(input, dim, keepdim)
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
