@@ -20,6 +20,9 @@ from tracecc_ir.types import i64
 
 Slot = tuple[str, float, int]
 
+# Strides of an innermost loop that are part of the text: of the coordinates of points, say.
+INTERLEAVED = (2, 3, 4)
+
 
 @dataclass
 class Emitted:
@@ -122,6 +125,8 @@ class KernelText:
                 continue
             if loop == self.nest[-1] and c in (1, -1):
                 terms.append(f"i{loop}" if c == 1 else f"-i{loop}")
+            elif loop == self.nest[-1] and c in INTERLEAVED:
+                terms.append(f"i{loop} * {c}")
             else:
                 terms.append(f"i{loop} * {self.stride(index, loop)}")
         for instr, c in index.dynamic:
@@ -207,7 +212,14 @@ class KernelText:
     def _load(self, instr: Instr) -> str:
         assert instr.index is not None
         at = self.position(instr.index)
-        text = loaded(f"{self.pointer(instr.tensor, instr.index.const)}[{at}]", instr.dtype)
+        first = instr.index.const
+        if self.nest and instr.index.coefs[self.nest[-1]] in INTERLEAVED:
+            # The members of a group of adjacent elements are read from one pointer, so that LLVM
+            # loads whole vectors and shuffles them apart.
+            member = first % instr.index.coefs[self.nest[-1]]
+            first -= member
+            at = f"{at} + {member}" if member else at
+        text = loaded(f"{self.pointer(instr.tensor, first)}[{at}]", instr.dtype)
         if instr.guard >= 0:
             text = f"{text} if t{instr.guard} else {literal(0, instr.dtype)}"
         return text
