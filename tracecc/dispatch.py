@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracecc.autograd.tape import record
-from tracecc.eager import evaluate
+from tracecc.eager import contiguous, evaluate
 from tracecc.state import thread
 from tracecc.tensor import Tensor, wrap
 from tracecc_ir.op import Attrs, Expr, Op
@@ -67,7 +67,7 @@ def own(t: Tensor) -> Tensor:
     array = t._array
     if array is None or not (isinstance(array.base, np.ndarray) or not array.flags.writeable):
         return t
-    t._array = np.array(array, order="C")
+    t._array = contiguous(array)
     t._storage.array = t._array
     return t
 

@@ -79,6 +79,11 @@ def _drawn(weight: int) -> Callable[[Arrays, Attrs], int]:
     return lambda arrays, attrs: weight * math.prod(attrs["shape"])
 
 
+def _padded(arrays: Arrays, attrs: Attrs) -> int:
+    (x,) = arrays
+    return math.prod(map(sum, zip(x.shape, attrs["low"], attrs["high"], strict=True)))
+
+
 def _gathered(arrays: Arrays, attrs: Attrs) -> int:
     x, index = arrays[:2]
     rest = math.prod(n for i, n in enumerate(x.shape) if i not in attrs["axes"])
@@ -88,7 +93,9 @@ def _gathered(arrays: Arrays, attrs: Attrs) -> int:
 _WORK: dict[str, Callable[[Arrays, Attrs], int]] = {
     "dot_general": _products,
     "attention": _attention_work,
+    "attention_grad": lambda arrays, attrs: 2 * _attention_work(arrays[1:], attrs),
     "gather": _gathered,
+    "pad": _padded,
     "philox": _drawn(32),
     "uniform": _drawn(64),
     "normal": _drawn(128),
@@ -126,7 +133,21 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
     """
     if (op.name in _WEIGHTS or op.name in _WORK) and heavy(op, arrays, attrs):
         return _evaluate_heavy(op, arrays, attrs)
+    if op.name == "reshape" and arrays[0].size >= HEAVY and not arrays[0].flags.c_contiguous:
+        view = arrays[0].view()
+        try:
+            view.shape = attrs["shape"]
+        except AttributeError:  # it takes a copy
+            return _evaluate_heavy(op, arrays, attrs)
+        return (view,)
     return reference(op, arrays, attrs)
+
+
+def contiguous(a: np.ndarray) -> np.ndarray:
+    """A copy in memory of its own."""
+    if a.size < HEAVY or a.flags.c_contiguous:
+        return np.array(a, order="C")
+    return _evaluate_heavy(OPS["reshape"], [a], {"shape": a.shape})[0]
 
 
 def _evaluate_heavy(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
@@ -159,8 +180,17 @@ def _order(arrays: Arrays) -> tuple[int, ...] | None:
 
 
 class Layout(NamedTuple):
-    """An operand as permuted and then repeated memory."""
+    """How an operand lies in contiguous memory: a slice of it, permuted, then repeated.
 
+    Attributes:
+        shape: of the memory.
+        starts: of the slice in it; None if it is all of it.
+        axes: of the permutation.
+        repeated: the operand's dimensions of stride 0.
+    """
+
+    shape: tuple[int, ...]
+    starts: tuple[int, ...] | None
     axes: tuple[int, ...]
     repeated: tuple[int, ...]
 
@@ -194,12 +224,36 @@ def _compact(a: np.ndarray) -> tuple[np.ndarray, Layout | None]:
         a = a[(*at, ...)]
         strides = a.strides
     order = sorted(range(a.ndim), key=lambda i: -strides[i])
+    axes = tuple(order.index(i) for i in range(a.ndim))
     dense = a.transpose(order)
-    if not dense.flags.c_contiguous:
-        if not repeated:
-            return np.ascontiguousarray(a), None
-        order, dense = list(range(a.ndim)), np.ascontiguousarray(a)
-    return dense, Layout(tuple(order.index(i) for i in range(a.ndim)), repeated)
+    if dense.flags.c_contiguous:
+        return dense, Layout(dense.shape, None, axes, repeated)
+    whole = _around(dense)
+    if whole is not None:
+        return whole[0], Layout(whole[0].shape, whole[1], axes, repeated)
+    dense = np.ascontiguousarray(a)
+    axes = tuple(range(a.ndim))
+    return dense, Layout(a.shape, None, axes, repeated) if repeated else None
+
+
+def _around(a: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """The contiguous array that ``a`` is a plain slice of, in ``a``'s rank, and where it starts."""
+    base, size = a.base, a.itemsize
+    if not (isinstance(base, np.ndarray) and base.flags.c_contiguous and base.dtype == a.dtype):
+        return None
+    steps = [s // size for s in a.strides]
+    if steps[-1] != 1 or base.size > 8 * a.size:
+        return None
+    outer = [base.size, *steps]
+    shape = [n // max(1, s) for n, s in zip(outer, steps, strict=False)]
+    offset = (a.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // size
+    starts = []
+    for n, step, extent, total in zip(a.shape, steps, shape, outer, strict=False):
+        start, offset = divmod(offset, step) if step > 0 else (-1, 0)
+        if start < 0 or start + n > extent or extent * step != total:
+            return None
+        starts.append(start)
+    return base.reshape(shape), tuple(starts)
 
 
 def _attributes(attrs: Attrs) -> tuple:
@@ -249,11 +303,12 @@ def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
     else:
         outputs = list(b.emit(op, [v for v in operands if v is not None], attrs))
     b.graph.outputs = outputs
-    graph = pipeline.run(b.graph)[-1][1]
+    backend = get_backend("cpu")
+    graph = pipeline.run(b.graph, keep=backend.takes)[-1][1]
     read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
     used = tuple(i for i, v in enumerate(graph.inputs) if v in read)
     graph.inputs = [graph.inputs[i] for i in used]
-    executable: Any = get_backend("cpu").compile_graph(graph)
+    executable: Any = backend.compile_graph(graph)
     return Kernel(executable, used, executable.program.arena_bytes)
 
 
@@ -262,15 +317,19 @@ def _operand(b: Builder, dtype: np.dtype, shape: tuple[int, ...], layout: Layout
     element = from_numpy_dtype(dtype)
     if layout is None:
         return b.input(TensorType(element, shape))
-    kept = [i for i in range(len(shape)) if i not in layout.repeated]
-    inner = [0] * len(kept)
-    for i, axis in enumerate(layout.axes):
-        inner[axis] = shape[kept[i]]
-    x = b.expr(b.input(TensorType(element, tuple(inner))))
+    kept = tuple(i for i in range(len(shape)) if i not in layout.repeated)
+    x = b.expr(b.input(TensorType(element, layout.shape)))
+    if layout.starts is not None:
+        inner = [0] * len(kept)
+        for i, axis in zip(kept, layout.axes, strict=True):
+            inner[axis] = shape[i]
+        limits = tuple(s + n for s, n in zip(layout.starts, inner, strict=True))
+        ones = (1,) * len(inner)
+        x = OPS["slice"](x, starts=layout.starts, limits=limits, strides=ones)
     if layout.axes != tuple(range(len(kept))):
         x = OPS["permute"](x, axes=layout.axes)
     if layout.repeated:
-        x = OPS["broadcast"](x, shape=shape, axes=tuple(kept))
+        x = OPS["broadcast"](x, shape=shape, axes=kept)
     value: Value = x.value
     return value
 
