@@ -1,22 +1,29 @@
 """Optimizers and learning rate schedules, with PyTorch's names, arguments and numbers."""
 
-from tracecc.optim import lr_scheduler
+from tracecc.optim import lr_scheduler, swa_utils
 from tracecc.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from tracecc.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
+from tracecc.optim.lbfgs import LBFGS
+from tracecc.optim.matrix import ASGD, Adafactor, Muon
 from tracecc.optim.optimizer import Optimizer
 from tracecc.optim.sgd import SGD
 
 __all__ = [
+    "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]
