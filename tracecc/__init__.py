@@ -58,6 +58,16 @@ _FROM = {
     "get_num_threads": "tracecc.backends.cpu.driver",
     "set_num_threads": "tracecc.backends.cpu.driver",
 }
+# What PyTorch has both here and in nn.functional.
+_OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
+    binary_cross_entropy_with_logits celu celu_ channel_shuffle constant_pad_nd conv1d conv2d conv3d
+    conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss cosine_similarity
+    ctc_loss dropout grid_sampler grid_sampler_2d grid_sampler_3d group_norm hardshrink
+    hinge_embedding_loss kl_div layer_norm margin_ranking_loss max_pool1d max_pool2d max_pool3d
+    native_batch_norm native_group_norm native_layer_norm pairwise_distance pdist pixel_shuffle
+    pixel_unshuffle poisson_nll_loss prelu relu_ rms_norm rrelu rrelu_ selu selu_ threshold
+    threshold_ triplet_margin_loss"""
+_FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
 _MODULES = (
     "backends",
     "nn",
@@ -67,6 +77,9 @@ _MODULES = (
     "onnx",
     "distributed",
     "linalg",
+    "masked",
+    "signal",
+    "special",
     "testing",
 )
 

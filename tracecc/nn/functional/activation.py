@@ -26,7 +26,12 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    return finish(input, input.clamp(min_val, max_val), inplace)
+    if input.dtype.kind == "int":
+        min_val, max_val = int(min_val), int(max_val)
+    held = input.clamp(min_val, max_val)
+    if input._requires_grad:  # no gradient at the two ends, as in PyTorch
+        held = tc.where((input > min_val) & (input < max_val), input, held.detach())
+    return finish(input, held, inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -39,7 +44,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """``weight`` has one element, or one per channel (dim 1)."""
-    if weight.numel() != 1:
+    if input.ndim == 0:
+        weight = weight.reshape(())
+    elif weight.numel() != 1:
         weight = weight.reshape(1, -1, *[1] * (input.ndim - 2)) if input.ndim > 1 else weight
     return tc.where(input > 0, input, input * weight)
 
@@ -111,11 +118,12 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    return tc.where(input > lambd, input - lambd, tc.where(input < -lambd, input + lambd, 0.0))
+    near = (input >= -lambd) & (input <= lambd)
+    return tc.where(near, 0.0, tc.where(input > lambd, input - lambd, input + lambd))
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    return tc.where(input.abs() > lambd, input, 0.0)
+    return tc.where(input.abs() <= lambd, 0.0, input)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -127,7 +135,10 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    return finish(input, tc.where(input > threshold, input, value), inplace)
+    return finish(input, tc.where(input <= threshold, value, input), inplace)
+
+
+_threshold = threshold
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -188,3 +199,33 @@ def gumbel_softmax(
 def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
     """``input`` divided by its p-norm along ``dim``."""
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return celu(input, alpha, inplace=True)
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return elu(input, alpha, inplace=True)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    return hardtanh(input, min_val, max_val, inplace=True)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return leaky_relu(input, negative_slope, inplace=True)
+
+
+def rrelu_(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False
+) -> Tensor:
+    return rrelu(input, lower, upper, training, inplace=True)
+
+
+def selu_(input: Tensor) -> Tensor:
+    return selu(input, inplace=True)
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    return _threshold(input, threshold, value, inplace=True)

@@ -103,6 +103,12 @@ def _convolve(
     groups: int,
 ) -> Tensor:
     name = f"conv{rank}d"
+    if input.dtype.kind == "int":  # exact in double precision up to 2^53
+        x, w, b = (None if t is None else t.double() for t in (input, weight, bias))
+        assert x is not None
+        assert w is not None
+        made = _convolve(rank, x, w, b, stride, padding, dilation, groups)
+        return made.round().to(input.dtype)
     if input.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, "
@@ -176,6 +182,11 @@ def _transposed(
     groups: int,
     dilation: Ints,
 ) -> Tensor:
+    if input.dtype.kind == "int":
+        x, w = input.double(), weight.double()
+        b = None if bias is None else bias.double()
+        exact = _transposed(rank, x, w, b, stride, padding, output_padding, groups, dilation)
+        return exact.round().to(input.dtype)
     if input.ndim == rank + 1:
         x = input.unsqueeze(0)
         made = _transposed(rank, x, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -187,10 +198,28 @@ def _transposed(
         )
     strides, dilations = ntuple(stride, rank), ntuple(dilation, rank)
     pads, extra = ntuple(padding, rank), ntuple(output_padding, rank)
+    for e, s, d in zip(extra, strides, dilations, strict=True):
+        if e >= max(s, d):
+            raise RuntimeError(
+                f"output padding must be smaller than either stride or dilation, but got "
+                f"output_padding={extra}, stride={strides}, dilation={dilations}"
+            )
+    # Padding after the end beyond a stride would count as another step: it crops less, then pads.
+    wide = [e >= s for e, s in zip(extra, strides, strict=True)]
+    high = [max(p - e, 0) if w else p for p, e, w in zip(pads, extra, wide, strict=True)]
+    after = [max(e - p, 0) if w else 0 for p, e, w in zip(pads, extra, wide, strict=True)]
     spatial = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for n, s, p, d, k, e in zip(
-            input.shape[2:], strides, pads, dilations, weight.shape[2:], extra, strict=True
+        (n - 1) * s - p - h + d * (k - 1) + (0 if w else e) + 1
+        for n, s, p, h, d, k, e, w in zip(
+            input.shape[2:],
+            strides,
+            pads,
+            high,
+            dilations,
+            weight.shape[2:],
+            extra,
+            wide,
+            strict=True,
         )
     )
     result = run(
@@ -199,10 +228,13 @@ def _transposed(
         weight,
         x_spatial=spatial,
         stride=strides,
-        padding=tuple((p, p) for p in pads),
+        padding=tuple(zip(pads, high, strict=True)),
         dilation=dilations,
         groups=groups,
     )
+    if any(after):
+        zeros = (0,) * (rank + 2)
+        result = run("pad", result, low=zeros, high=(0, 0, *after), interior=zeros, value=0.0)
     return result if bias is None else result + bias.reshape(1, -1, *[1] * rank)
 
 

@@ -265,17 +265,31 @@ def poisson_nll_loss(
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
-    var: Tensor,
+    var: Tensor | float,
     full: bool = False,
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    held = var + (var.detach().clamp(min=eps) - var.detach())
+    given: Any = var
+    if not isinstance(var, Tensor):
+        given = tc.full(input.shape, float(var), dtype=input.dtype)
+    if given.shape != input.shape:
+        if given.shape == input.shape[:-1]:
+            given = given.unsqueeze(-1)
+        elif given.ndim != input.ndim or any(
+            a not in (1, b) for a, b in zip(given.shape, input.shape, strict=True)
+        ):
+            raise ValueError(
+                f"var is of incorrect size: given {tuple(given.shape)} for an input of "
+                f"{tuple(input.shape)}, expected the same, without the last dimension, or 1 there"
+            )
+    held = tc.where(given.detach() < eps, given + (eps - given.detach()), given)
     loss = 0.5 * (tc.log(held) + (input - target) ** 2 / held)
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    x1, x2 = tc.broadcast_tensors(x1, x2)
     n1 = ((x1 * x1).sum(dim)).clamp(min=eps * eps).sqrt()
     n2 = ((x2 * x2).sum(dim)).clamp(min=eps * eps).sqrt()
     return (x1 * x2).sum(dim) / (n1 * n2)
@@ -303,7 +317,9 @@ def hinge_embedding_loss(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
-    return reduced(tc.where(target > 0, input, (margin - input).clamp(min=0.0)), reduction)
+    positive = tc.where(target != -1, input, 0.0)
+    negative = tc.where(target != 1, (margin - input).clamp(min=0.0), 0.0)
+    return reduced(positive + negative, reduction)
 
 
 def margin_ranking_loss(
@@ -351,7 +367,9 @@ def multi_margin_loss(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """input [N, C], target int64 [N]."""
+    """input [N, C] or [C], target int64 [N] or []."""
+    input = input.reshape(1) if input.ndim == 0 else input
+    target = target.reshape(()) if input.ndim == 1 else target
     classes = input.shape[-1]
     index = target.long().unsqueeze(-1)
     gap = (margin - input.gather(-1, index) + input).clamp(min=0.0)
@@ -385,3 +403,48 @@ def triplet_margin_loss(
     if swap:
         far = tc.minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced((near - far + margin).clamp(min=0.0), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` for any distance of two tensors."""
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = tc.minimum(far, distance(positive, negative))
+    return reduced((near - far + margin).clamp(min=0.0), reduction)
+
+
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """input [N, C] or [C]; target int64 of its shape: classes up to the first -1."""
+    x = input.reshape(1, -1) if input.ndim < 2 else input
+    y = target.reshape(x.shape).long()
+    before: Any = (y < 0).long().cumsum(1) == 0
+    index = tc.where(before, y, 0)
+    chosen = tc.zeros(x.shape, dtype=x.dtype).scatter_add(1, index, before.to(x.dtype)) > 0
+    gaps = (1 - x.gather(1, index).unsqueeze(2) + x.unsqueeze(1)).clamp(min=0.0)
+    counted = before.unsqueeze(2) & ~chosen.unsqueeze(1)
+    loss = tc.where(counted, gaps, 0.0).sum((1, 2)) / x.shape[1]
+    return reduced(loss.reshape(()) if input.ndim < 2 else loss, reduction)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows, [n (n - 1) / 2]."""
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
+    i, j = tc.triu_indices(input.shape[0], input.shape[0], 1)
+    return tc.linalg.vector_norm(input.index_select(0, i) - input.index_select(0, j), p, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from tracecc.tensor import Tensor
 
 
 def _per_channel(t: Tensor, x: Tensor) -> Tensor:
-    return t.reshape(1, -1, *[1] * (x.ndim - 2))
+    return t.reshape(1, t.numel(), *[1] * (x.ndim - 2)) if x.ndim > 1 else t
 
 
 def batch_norm(
@@ -44,6 +45,8 @@ def batch_norm(
             scale = scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
         return input * _per_channel(scale, input) + _per_channel(shift, input)
+    if input.numel() == 0:
+        return input.clone()
     channels = input.shape[1]
     count = input.numel() // channels
     if count == 1:
@@ -108,8 +111,8 @@ def group_norm(
             "Expected number of channels in input to be divisible by num_groups, but got input "
             f"of shape {list(input.shape)} and num_groups={num_groups}"
         )
-    grouped = input.reshape(n, num_groups, -1)
-    size = grouped.shape[2]
+    size = math.prod(input.shape[2:]) * (c // num_groups)
+    grouped = input.reshape(n, num_groups, size)
     one, zero = tc.ones(size, dtype=input.dtype), tc.zeros(size, dtype=input.dtype)
     result = run("layer_norm", grouped, one, zero, axes=1, eps=eps)[0].reshape(input.shape)
     if weight is not None:
@@ -144,6 +147,8 @@ def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
     """Divides by a power of the mean square over ``size`` neighbouring channels."""
+    if input.numel() == 0:
+        return input
     square = (input * input).movedim(1, -1)
     total = run(
         "window_sum",
@@ -154,3 +159,56 @@ def local_response_norm(
         dilation=(1,),
     )
     return input / (total.movedim(-1, 1) * (alpha / size) + k) ** beta
+
+
+def native_layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer_norm`, and the mean and reciprocal deviation that it used."""
+    shape = tuple(normalized_shape)
+    dims = tuple(range(-len(shape), 0))
+    mean = input.mean(dims, keepdim=True)
+    rstd = tc.rsqrt(((input - mean) ** 2).mean(dims, keepdim=True) + eps)
+    return layer_norm(input, shape, weight, bias, eps), mean, rstd
+
+
+def native_group_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    N: int,
+    C: int,
+    HxW: int,
+    group: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`group_norm`, and the mean and reciprocal deviation [N, group] that it used."""
+    grouped = input.reshape(N, group, C // group * HxW)
+    mean = grouped.mean(2)
+    rstd = tc.rsqrt(((grouped - mean.unsqueeze(2)) ** 2).mean(2) + eps)
+    return group_norm(input, group, weight, bias, eps), mean, rstd
+
+
+def native_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`batch_norm`, and the mean and reciprocal deviation of the batch (empty in evaluation)."""
+    result = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    if not training:
+        none = tc.zeros(0, dtype=input.dtype)
+        return result, none, none.clone()
+    dims = tuple(d for d in range(input.ndim) if d != 1)
+    mean = input.mean(dims)
+    rstd = tc.rsqrt(((input - _per_channel(mean, input)) ** 2).mean(dims) + eps)
+    return result, mean, rstd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def _max_pool(
 ) -> Any:
     _check_rank(f"max_pool{rank}d", input, rank)
     window = ntuple(kernel_size, rank, "kernel_size")
-    strides = window if stride is None or stride == [] else ntuple(stride, rank, "stride")
+    strides = window if stride in (None, [], ()) else ntuple(stride, rank, "stride")
     pad, dilations = ntuple(padding, rank, "padding"), ntuple(dilation, rank, "dilation")
     if any(2 * p > k for p, k in zip(pad, window, strict=True)):
         raise RuntimeError(
@@ -121,7 +122,7 @@ def _avg_pool(
 ) -> Tensor:
     _check_rank(f"avg_pool{rank}d", input, rank)
     window = ntuple(kernel_size, rank, "kernel_size")
-    strides = window if stride is None or stride == [] else ntuple(stride, rank, "stride")
+    strides = window if stride in (None, [], ()) else ntuple(stride, rank, "stride")
     pad, ones = ntuple(padding, rank, "padding"), (1,) * rank
     highs = _highs(input.shape[-rank:], window, strides, pad, ones, ceil_mode)
     slide = {"window": window, "stride": strides, "dilation": ones}
@@ -129,16 +130,18 @@ def _avg_pool(
     size = 1
     for k in window:
         size *= k
+    mode = None if input.dtype.kind == "float" else "trunc"
     if divisor_override is not None:
-        return total / divisor_override
+        return tc.div(total, divisor_override, rounding_mode=mode)
     if not any(highs) or (count_include_pad and highs == pad):
-        return total / size
+        return tc.div(total, size, rounding_mode=mode)
     spatial = tuple(input.shape[-rank:])
     counted = tuple(zip(pad, highs, strict=True))
     if count_include_pad:
         spatial = tuple(n + 2 * p for n, p in zip(spatial, pad, strict=True))
         counted = tuple((0, h - p) for p, h in zip(pad, highs, strict=True))
-    return total / run("window_sum", tc.ones(spatial, dtype=input.dtype), padding=counted, **slide)
+    ones_of = tc.ones(spatial, dtype=input.dtype)
+    return tc.div(total, run("window_sum", ones_of, padding=counted, **slide), rounding_mode=mode)
 
 
 def avg_pool1d(
@@ -190,6 +193,19 @@ def lp_pool1d(
     """The p-norm of each window."""
     size = ntuple(kernel_size, 1)[0]
     powers = avg_pool1d(input**norm_type, kernel_size, stride, 0, ceil_mode)
+    return (powers.relu() * size) ** (1.0 / norm_type)
+
+
+def lp_pool3d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The p-norm of each window."""
+    size = math.prod(ntuple(kernel_size, 3))
+    powers = avg_pool3d(input**norm_type, kernel_size, stride, 0, ceil_mode)
     return (powers.relu() * size) ** (1.0 / norm_type)
 
 
@@ -258,14 +274,36 @@ def _adaptive_max(rank: int, input: Tensor, output_size: Any, return_indices: bo
         window = [n // o for n, o in zip(spatial, sizes, strict=True)]
         return _max_pool(rank, input, window, None, 0, 1, False, return_indices)
     if return_indices:
-        raise RuntimeError(
-            f"adaptive_max_pool{rank}d returns indices only where the output size {sizes} "
-            f"divides the input size {tuple(spatial)}; drop return_indices or pad the input"
-        )
+        return _max_of_bins(rank, input, sizes)
     for i, out in enumerate(sizes):
         dim = input.ndim - rank + i
         input = _by_bins(input, dim, out, lambda x, d: x.amax(d, keepdim=True))
     return input
+
+
+def _max_of_bins(rank: int, input: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Maxima of uneven bins and their flat positions.
+
+    Short bins repeat their last element: the first maximum comes before its repetitions.
+    """
+    spatial, lead = tuple(input.shape[-rank:]), tuple(input.shape[:-rank])
+    position = tc.arange(math.prod(spatial)).reshape(spatial)
+    x, widths = input, []
+    for i, (n, out) in enumerate(zip(spatial, sizes, strict=True)):
+        bins = [(j * n // out, -(-(j + 1) * n // out)) for j in range(out)]
+        width = max(hi - lo for lo, hi in bins)
+        index = tc.as_tensor([min(lo + k, hi - 1) for lo, hi in bins for k in range(width)])
+        x = x.index_select(len(lead) + i, index)
+        position = position.index_select(i, index)
+        widths.append(width)
+    split = [n for pair in zip(sizes, widths, strict=True) for n in pair]
+    order = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)]
+    k = len(lead)
+    x = x.reshape(*lead, *split).permute(*range(k), *(k + i for i in order))
+    x = x.reshape(*lead, *sizes, -1)
+    position = position.reshape(split).permute(*order).reshape(*sizes, -1).expand(x.shape)
+    at = x.argmax(-1, keepdim=True)
+    return x.gather(-1, at).squeeze(-1), position.gather(-1, at).squeeze(-1)
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:

@@ -31,12 +31,14 @@ def pad(
     dims = [input.ndim - 1 - i for i in range(len(pairs))]
     if mode != "constant":
         for dim, (low, high) in zip(dims, pairs, strict=True):
-            input = _pad_by_index(input, dim, low, high, mode)
+            if mode == "circular":  # what wraps around is what cropping leaves
+                input = _crop(input, dim, min(low, 0), min(high, 0))
+            input = _pad_by_index(input, dim, max(low, 0), max(high, 0), mode)
+            if mode != "circular":
+                input = _crop(input, dim, min(low, 0), min(high, 0))
         return input
     for dim, (low, high) in zip(dims, pairs, strict=True):
-        if low < 0 or high < 0:
-            size = input.shape[dim] + min(low, 0) + min(high, 0)
-            input = input.narrow(dim, max(-low, 0), size)
+        input = _crop(input, dim, min(low, 0), min(high, 0))
     lows, highs = [0] * input.ndim, [0] * input.ndim
     for dim, (low, high) in zip(dims, pairs, strict=True):
         lows[dim], highs[dim] = max(low, 0), max(high, 0)
@@ -52,6 +54,14 @@ def pad(
         interior=(0,) * input.ndim,
         value=fill,
     )
+
+
+_pad = pad
+
+
+def _crop(x: Tensor, dim: int, low: int, high: int) -> Tensor:
+    """Without the first -low and the last -high elements."""
+    return x.narrow(dim, -low, x.shape[dim] + low + high) if low or high else x
 
 
 def _pad_by_index(x: Tensor, dim: int, low: int, high: int, mode: str) -> Tensor:
@@ -82,7 +92,7 @@ def _coordinates(n: int, out: int, scale: float | None, align_corners: bool) -> 
         step = (n - 1) / (out - 1) if out > 1 else 0.0
         return [i * step for i in range(out)]
     step = 1.0 / scale if scale is not None else n / out
-    return [max((i + 0.5) * step - 0.5, 0.0) for i in range(out)]
+    return [(i + 0.5) * step - 0.5 for i in range(out)]
 
 
 def _resample(x: Tensor, dim: int, out: int, scale: float | None, mode: str, align: bool) -> Tensor:
@@ -95,6 +105,9 @@ def _resample(x: Tensor, dim: int, out: int, scale: float | None, mode: str, ali
         index = [min(math.floor((i + shift) * step), n - 1) for i in range(out)]
         return x.index_select(dim, tc.as_tensor(index))
     at = _coordinates(n, out, scale, align)
+    if mode == "bicubic":
+        return _bicubic(x, dim, at)
+    at = [max(c, 0.0) for c in at]
     low = [min(math.floor(c), n - 1) for c in at]
     high = [min(c + 1, n - 1) for c in low]
     shape = [-1 if d == dim else 1 for d in range(x.ndim)]
@@ -102,6 +115,62 @@ def _resample(x: Tensor, dim: int, out: int, scale: float | None, mode: str, ali
     part = tc.as_tensor(fractions, dtype=x.dtype).reshape(*shape)
     below, above = (x.index_select(dim, tc.as_tensor(i)) for i in (low, high))
     return below * (1 - part) + above * part
+
+
+def cubic_weights(t: Any) -> list[Any]:
+    """Of the 4 neighbours of a point ``t`` after the second: Keys' kernel (1981), a = -0.75."""
+    a = -0.75
+
+    def near(u: Any) -> Any:
+        return ((a + 2) * u - (a + 3)) * u * u + 1
+
+    def far(u: Any) -> Any:
+        return ((a * u - 5 * a) * u + 8 * a) * u - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def _bicubic(x: Tensor, dim: int, at: list[float]) -> Tensor:
+    n = x.shape[dim]
+    shape = [-1 if d == dim else 1 for d in range(x.ndim)]
+    weights = [cubic_weights(c - math.floor(c)) for c in at]
+    total: Any = 0
+    for tap in range(4):
+        index = [min(max(math.floor(c) - 1 + tap, 0), n - 1) for c in at]
+        weight = tc.as_tensor([w[tap] for w in weights], dtype=x.dtype).reshape(*shape)
+        total = total + x.index_select(dim, tc.as_tensor(index)) * weight
+    return total
+
+
+def upsample(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """An older name of `interpolate`."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """`interpolate` with mode "nearest"."""
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """`interpolate` with mode "bilinear" and aligned corners."""
+    return interpolate(input, size, scale_factor, "bilinear", True)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """[N, C, ..] with channel (g, i) of g groups moved to (i, g)."""
+    n, c, *rest = input.shape
+    if c % groups:
+        raise RuntimeError(
+            f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups."
+        )
+    return input.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(input.shape)
 
 
 def interpolate(
@@ -115,10 +184,10 @@ def interpolate(
 ) -> Tensor:
     """Resamples the spatial dimensions of [N, C, ..] to ``size`` or by ``scale_factor``.
 
-    Modes: "nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area".
+    Modes: "nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area".
     """
     rank = input.ndim - 2
-    linear = {"linear": 1, "bilinear": 2, "trilinear": 3}
+    linear = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
     if mode not in ("nearest", "nearest-exact", "area") and linear.get(mode) != rank:
         raise ValueError(f"interpolate cannot use mode {mode!r} on an input of {input.ndim}-d")
     if antialias:
@@ -162,3 +231,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(lead)
     order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
     return x.permute(*order).reshape(*lead, c * r * r, h // r, w // r)
+
+
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """`pad` with a number."""
+    return _pad(input, pad, "constant", value)
