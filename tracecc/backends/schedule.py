@@ -181,6 +181,7 @@ class _Scheduler:
         self.home: dict[Value, Buffer] = {}
         self.buffers: list[Buffer] = []
         self.wanted: dict[Value, Buffer] = {}
+        self._bodies: dict[int, Body] = {}
 
     def run(self) -> Program:
         graph = self.graph
@@ -225,10 +226,37 @@ class _Scheduler:
                 continue
             if node.op.name != "kernel" or last.get(u.state, -1) > position[node]:
                 continue
-            if last.get(u.state) == position[node] and not _same_index(node, u.state, v):
+            if last.get(u.state) == position[node] and not self._same_index(node, u.state, v):
                 continue
             targets.add(v)
             self.wanted[v] = self.home[u.state]
+
+    def _body(self, graph: Graph) -> Body:
+        """The loops and scalar code of a group, found once."""
+        if id(graph) not in self._bodies:
+            self._bodies[id(graph)] = lower_body(graph)
+        return self._bodies[id(graph)]
+
+    def _same_index(self, node: Node, state: Value, result: Value) -> bool:
+        """Whether the kernel reads ``state`` only at the index where it writes ``result``."""
+        graph = node.attrs["body"]
+        same = [v for v, outer in zip(graph.inputs, node.inputs, strict=True) if outer is state]
+        anchor = anchor_of(graph)
+        if anchor is not None:
+            if any(v in anchor.inputs for v in same):
+                return False
+            graph = epilogue_of(graph, anchor)
+        inputs = [i for i, v in enumerate(graph.inputs) if v in same]
+        try:
+            body = self._body(graph) if anchor is None else lower_body(graph)
+        except Unfusable:
+            return False
+        if any(body.reduced) or not inputs:
+            return False
+        place = len(graph.inputs) + node.outputs.index(result)
+        (target,) = [s.index for s in body.stores if s.tensor == place]
+        loads = [i.index for i in body.code if i.op == "load" and i.tensor in inputs]
+        return all(i == target for i in loads)
 
     def _source(self, v: Value) -> Value:
         """The value whose memory a reshape shares."""
@@ -296,7 +324,7 @@ class _Scheduler:
         if anchor is not None:
             return self._product(node, graph, anchor)
         try:
-            body = lower_body(graph)
+            body = self._body(graph)
         except Unfusable as reason:
             return self._open(node, graph, f"ran op by op: {reason}")
         name = node.attrs["name"]
@@ -483,25 +511,3 @@ def _alone(node: Node) -> Graph:
     copy = Node(node.op, graph.inputs, node.attrs, [v.type for v in node.outputs], (), node.loc)
     graph.nodes, graph.outputs = [copy], list(copy.outputs)
     return graph
-
-
-def _same_index(node: Node, state: Value, result: Value) -> bool:
-    """Whether the kernel reads ``state`` only at the index where it writes ``result``."""
-    graph = node.attrs["body"]
-    same = [v for v, outer in zip(graph.inputs, node.inputs, strict=True) if outer is state]
-    anchor = anchor_of(graph)
-    if anchor is not None:
-        if any(v in anchor.inputs for v in same):
-            return False
-        graph = epilogue_of(graph, anchor)
-    inputs = [i for i, v in enumerate(graph.inputs) if v in same]
-    try:
-        body = lower_body(graph)
-    except Unfusable:
-        return False
-    if any(body.reduced) or not inputs:
-        return False
-    place = len(graph.inputs) + node.outputs.index(result)
-    (target,) = [s.index for s in body.stores if s.tensor == place]
-    loads = [i.index for i in body.code if i.op == "load" and i.tensor in inputs]
-    return all(i == target for i in loads)

@@ -96,6 +96,7 @@ class _Plan:
         for i, node in enumerate(self.nodes):
             self.group[node] = group_of(node, i)
         self.refused: dict[tuple[Node, Node], str] = {}
+        self.tried: set[tuple[Group, int, Group, int]] = set()
         self._link()
 
     def _link(self) -> None:
@@ -132,11 +133,14 @@ class _Plan:
 
     def _merge(self, producer: Node, consumer: Node) -> bool:
         a, b = self.group[producer], self.group[consumer]
-        if a is b:
+        # What other groups do cannot make two groups fit that did not.
+        attempt = a, len(a.nodes), b, len(b.nodes)
+        if a is b or attempt in self.tried:
             return False
         reason = self._cycle(a, b) or refuse(a, b, self.users, self.kept)
         if reason:
             self.refused[producer, consumer] = reason
+            self.tried.add(attempt)
             return False
         a.absorb(b)
         for node in b.nodes:
@@ -150,8 +154,9 @@ class _Plan:
         return True
 
     def _cycle(self, a: Group, b: Group) -> str:
-        """Refuses if a third group lies on a path between the two."""
-        for start, end in ((a, b), (b, a)):
+        """Refuses if a third group lies on a path between the two; no path runs against an edge."""
+        linked = b in self.after[a]
+        for start, end in ((a, b),) if linked else ((a, b), (b, a)):
             seen = {start, end}
             stack = [g for g in self.after[start] if g is not end]
             while stack:
@@ -162,6 +167,14 @@ class _Plan:
                 if end in self.after[g]:
                     return "another step lies between the two"
                 stack.extend(self.after[g])
+        return ""
+
+    def _between(self, producer: Node, consumer: Node) -> str:
+        """The reason that was found for another edge of the same two groups."""
+        a, b = self.group[producer], self.group[consumer]
+        for (first, second), reason in self.refused.items():
+            if self.group[first] is a and self.group[second] is b:
+                return reason
         return ""
 
     def graph(self, old: Graph) -> Graph:
@@ -252,7 +265,7 @@ class _Plan:
 
     def _reason(self, producer: Node, consumer: Node) -> str:
         """Why an edge between two groups stayed."""
-        found = self.refused.get((producer, consumer))
+        found = self.refused.get((producer, consumer)) or self._between(producer, consumer)
         if found:
             return found
         own = consumer if not fusible(consumer) else producer

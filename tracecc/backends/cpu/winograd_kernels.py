@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 
 from tracecc.backends.cpu.winograd_transform import (
@@ -345,6 +346,7 @@ def _text(source: str, lanes: int) -> str:
     return source
 
 
+@functools.cache
 def filters(lanes: int, *, flipped: bool) -> str:
     """A weight's filters, turned around if ``flipped``, to points [cell, panel, channel, nr]."""
     load = "s[(8 - {n}) * @nr + j]" if flipped else "s[{n} * @nr + j]"
@@ -352,6 +354,7 @@ def filters(lanes: int, *, flipped: bool) -> str:
     return _text(_filled(_FILTERS, FILTER, TAPS, load, store, 12), lanes)
 
 
+@functools.cache
 def back(lanes: int) -> str:
     """Sums at points to filters, as an epilogue of the products."""
     load = "s[{n} * ldt + here]"
@@ -359,16 +362,19 @@ def back(lanes: int) -> str:
     return _text(_filled(_BACK, FILTER_GRADIENT, SIZE, load, store, 12), lanes)
 
 
+@functools.cache
 def finish(lanes: int) -> str:
     """The sums of all parts, then `back`."""
     return _text(_FINISH, lanes)
 
 
+@functools.cache
 def forward(lanes: int) -> str:
     """Tiles to points, products with the filters, and back to pixels."""
     return _text(_FORWARD, lanes)
 
 
+@functools.cache
 def gradient(lanes: int) -> str:
     """Tiles and gradients of results to points, and their products summed over tiles."""
     return _text(_GRADIENT, lanes)
