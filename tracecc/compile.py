@@ -79,8 +79,9 @@ def _written_aliases(captured: Capture, leaves: list[Any]) -> frozenset[int]:
 
 def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
     """Runs the passes and hands the result to the backend."""
-    stages = dict(run_passes(graph))
-    executable = get_backend("cpu").compile_graph(stages["fused"])
+    backend = get_backend("cpu")
+    stages = dict(run_passes(graph, keep=backend.takes))
+    executable = backend.compile_graph(stages["fused"])
     return stages, executable
 
 

@@ -95,6 +95,7 @@ def _gathered(arrays: Arrays, attrs: Attrs) -> int:
 _WORK: dict[str, Callable[[Arrays, Attrs], int]] = {
     "dot_general": _products,
     "attention": _attention_work,
+    "attention_grad": lambda arrays, attrs: 2 * _attention_work(arrays[1:], attrs),
     "gather": _gathered,
     "pad": _padded,
     **dict.fromkeys(("philox", "uniform", "normal"), _drawn),
@@ -303,7 +304,7 @@ def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
         outputs = list(b.emit(op, [v for v in operands if v is not None], attrs))
     b.graph.outputs = outputs
     backend = get_backend("cpu")
-    graph = pipeline.run(b.graph)[-1][1]
+    graph = pipeline.run(b.graph, keep=backend.takes)[-1][1]
     read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
     used = tuple(i for i, v in enumerate(graph.inputs) if v in read)
     graph.inputs = [graph.inputs[i] for i in used]

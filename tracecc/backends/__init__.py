@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from tracecc_ir.graph import Graph
+from tracecc_ir.graph import Graph, Node
 
 
 class Executable(Protocol):
@@ -43,6 +43,9 @@ class Backend(Protocol):
 
     def compile_graph(self, graph: Graph) -> Executable:
         """Compiles a graph with concrete shapes that went through the pipeline."""
+
+    def takes(self, node: Node) -> bool:
+        """Whether a composite of these types has a kernel of its own, and need not be opened."""
 
 
 _BACKENDS = {"cpu": "tracecc.backends.cpu.lower", "cuda": "tracecc.backends.cuda"}

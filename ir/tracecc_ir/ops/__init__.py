@@ -11,8 +11,9 @@ from tracecc_ir.ops.composite_activation import (
     silu,
     softplus,
 )
+from tracecc_ir.ops.composite_attention import attention, attention_grad
 from tracecc_ir.ops.composite_cell import lstm_cell
-from tracecc_ir.ops.composite_loss import attention, cross_entropy
+from tracecc_ir.ops.composite_loss import cross_entropy
 from tracecc_ir.ops.composite_norm import (
     batch_norm,
     layer_norm,
@@ -143,6 +144,7 @@ __all__ = [
     "atan2",
     "atanh",
     "attention",
+    "attention_grad",
     "batch_norm",
     "bit_and",
     "bit_not",

@@ -1,20 +1,17 @@
-"""Cross entropy and attention: the composites around a softmax."""
+"""Cross entropy, the composite of classifiers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tracecc_ir.dims import Size
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Sample
 from tracecc_ir.ops.composite import along, composite, narrow, spread, widen
 from tracecc_ir.ops.composite_norm import log_softmax, softmax
 from tracecc_ir.ops.constant import iota
-from tracecc_ir.ops.contraction import dot_general
 from tracecc_ir.ops.elementwise import cast, select
 from tracecc_ir.ops.index import gather_along
 from tracecc_ir.ops.movement import reshape
@@ -88,84 +85,4 @@ cross_entropy = composite(
     _cross_entropy_vjp,
     samples=_cross_entropy_samples,
     doc="mean over the rows that count of -log softmax(logits)[target]",
-)
-
-
-def _attention_type(
-    q: TensorType, k: TensorType, v: TensorType, *, causal: bool = False, scale: float | None = None
-) -> TensorType:
-    fits = (
-        q.ndim >= 2
-        and q.ndim == k.ndim == v.ndim
-        and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
-        and q.shape[-1] == k.shape[-1]
-        and k.shape[-2] == v.shape[-2]
-        and q.dtype is k.dtype is v.dtype
-    )
-    if not fits:
-        raise TypeRuleError(
-            f"attention needs q [.., T, d], k [.., S, d] and v [.., S, e], given {q}, {k}, {v}"
-        )
-    return q.with_shape((*q.shape[:-1], v.shape[-1]))
-
-
-def _contract(x: Expr, y: Expr, a: int, b: int) -> Any:
-    """The batched product over dimension ``a`` of x and ``b`` of y, of their last two."""
-    batch = tuple(range(x.ndim - 2))
-    n = len(batch)
-    return dot_general(x, y, contract=((n + a,), (n + b,)), batch=(batch, batch))
-
-
-def _known(size: Size) -> int:
-    if not isinstance(size, int):
-        raise TypeRuleError(f"attention of symbolic feature size {size} needs a scale")
-    return size
-
-
-def _weights(q: Expr, k: Expr, causal: bool, scale: float | None) -> tuple[Any, float]:
-    """The softmax of scaled scores, [.., T, S], in the wide dtype, and the scale."""
-    factor = 1 / math.sqrt(_known(q.shape[-1])) if scale is None else scale
-    scores = _contract(widen(q), widen(k), 1, 1) * factor
-    if causal:
-        last = scores.ndim - 1
-        row = iota(like=scores, shape=scores.shape, axis=last - 1, dtype=i64)
-        column = iota(like=scores, shape=scores.shape, axis=last, dtype=i64)
-        scores = select(column <= row, scores, scores.full(-math.inf))
-    return softmax(scores, axis=scores.ndim - 1), factor
-
-
-def _attention(q: Expr, k: Expr, v: Expr, causal: bool, scale: float | None) -> Any:
-    weights, _ = _weights(q, k, causal, scale)
-    return narrow(_contract(weights, widen(v), 1, 0), q)
-
-
-def _attention_vjp(
-    g: Expr, y: Expr, q: Expr, k: Expr, v: Expr, causal: bool, scale: float | None
-) -> tuple:
-    """Recomputes the weights instead of keeping them (arXiv:2205.14135)."""
-    p, factor = _weights(q, k, causal, scale)
-    gw = widen(g)
-    dp = _contract(gw, widen(v), 1, 1)
-    dot = reduce_sum(gw * widen(y), axes=(g.ndim - 1,))
-    ds = p * (dp - spread(dot, dp, (dp.ndim - 1,))) * factor
-    return (
-        narrow(_contract(ds, widen(k), 1, 0), q),
-        narrow(_contract(ds, widen(q), 0, 0), k),
-        narrow(_contract(p, gw, 0, 0), v),
-    )
-
-
-def _attention_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for batch, t, s, d, e, causal in (((2,), 4, 4, 3, 3, True), ((2, 2), 3, 5, 2, 4, False)):
-        shapes = ((*batch, t, d), (*batch, s, d), (*batch, s, e))
-        yield Sample(tuple(draw(rng, dtype, *x) for x in shapes), {"causal": causal})
-
-
-attention = composite(
-    "attention",
-    _attention_type,
-    _attention,
-    _attention_vjp,
-    samples=_attention_samples,
-    doc="softmax(q k^T * scale) v; scale None is 1 / sqrt(d)",
 )

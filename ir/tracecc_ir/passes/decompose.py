@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracecc_ir.graph import Builder, Graph, Value, rebuild
+from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Attrs, Op
 
+# What a backend says of a composite node: whether it has a kernel for these types and attributes.
+Keep = Callable[[Node], bool]
 
-def decompose(graph: Graph, keep: Collection[str] = frozenset()) -> Graph:
-    """Replaces every composite that ``keep`` does not name by its decomposition.
+
+def nothing(node: Node) -> bool:
+    """What a backend without kernels for composites keeps."""
+    return False
+
+
+def decompose(graph: Graph, keep: Keep = nothing) -> Graph:
+    """Replaces every composite by its decomposition, but those that ``keep`` answers for.
 
     Calls are inlined, and stop_gradient goes, as only autodiff reads it.
 
@@ -41,9 +49,14 @@ def decompose(graph: Graph, keep: Collection[str] = frozenset()) -> Graph:
     ) -> tuple[Value, ...] | None:
         if op.name == "stop_gradient":
             return tuple(inputs)
-        if op.decomposition is None or op.kind == "kernel" or op.name in keep:
+        if op.decomposition is None or op.kind == "kernel":
             return None
-        made: Any = op.decomposition(*map(b.expr, inputs), **op.bind(attrs))
+        attrs = op.bind(attrs)
+        if op.kind == "composite":
+            types = op.result_types([v.type for v in inputs], attrs)
+            if keep(Node(op, inputs, attrs, types)):
+                return None
+        made: Any = op.decomposition(*map(b.expr, inputs), **attrs)
         return tuple(e.value for e in (made if isinstance(made, tuple) else (made,)))
 
     return rebuild(

@@ -11,7 +11,7 @@ from tracecc_ir.graph import Graph
 from tracecc_ir.parser import parse
 from tracecc_ir.passes.cse import cse
 from tracecc_ir.passes.dce import dce
-from tracecc_ir.passes.decompose import decompose
+from tracecc_ir.passes.decompose import Keep, decompose, nothing
 from tracecc_ir.passes.fold import fold
 from tracecc_ir.passes.fuse import fuse
 from tracecc_ir.passes.grad import expand_vjp
@@ -74,6 +74,7 @@ def run(
     graph: Graph,
     until: str | None = None,
     on_stage: Callable[[str, Graph], Any] | None = None,
+    keep: Keep = nothing,
 ) -> list[tuple[str, Graph]]:
     """The graph after each stage.
 
@@ -81,6 +82,7 @@ def run(
         graph: what the tracer or a parser made.
         until: the last stage to run; all of them by default.
         on_stage: called with each stage's name and graph.
+        keep: which composites the backend has a kernel for; the others are opened.
 
     Raises:
         VerifyError: the graph given, or (``debug``) what a pass made of it, is malformed.
@@ -88,11 +90,15 @@ def run(
     names = [s.name for s in STAGES]
     if until is not None and until not in names:
         raise IRError(f"there is no stage {until!r}; expected one of {', '.join(names)}")
+
+    def opened(graph: Graph) -> Graph:
+        return decompose(graph, keep)
+
     verify(graph)
     results: list[tuple[str, Graph]] = []
     for stage in STAGES:
         for each in stage.passes:
-            graph = _checked(each, graph)
+            graph = _checked(opened if each is decompose else each, graph)
         results.append((stage.name, graph))
         if on_stage is not None:
             on_stage(stage.name, graph)

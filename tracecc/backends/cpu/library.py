@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tracecc.backends.cpu import conv, driver, gemm, pool, rows, scatter
+from tracecc.backends.cpu import attention, conv, driver, gemm, pool, rows, scatter
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
 
@@ -20,6 +20,8 @@ PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "concat": scatter.plan_concat,
     "dynamic_slice": scatter.plan_dynamic_slice,
     "dynamic_update": scatter.plan_dynamic_update,
+    "attention": attention.plan_attention,
+    "attention_grad": attention.plan_attention_grad,
     "argmax": rows.plan_arg,
     "argmin": rows.plan_arg,
     "cumsum": rows.plan_running,

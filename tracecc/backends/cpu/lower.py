@@ -13,7 +13,7 @@ from tracecc.backends.cpu.layout import plain_products
 from tracecc.backends.cpu.regions import REGIONS
 from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_types import Plan
-from tracecc_ir.graph import Graph
+from tracecc_ir.graph import Graph, Node
 from tracecc_ir.passes.fuse import fuse
 
 _met: set[str] = set()
@@ -55,6 +55,11 @@ def compile_graph(graph: Graph) -> Executable:
         compiled += new and not kernel.cached
         bound.append(Bound(launch, emitted, kernel))
     return Executable(program, bound, compiled)
+
+
+def takes(node: Node) -> bool:
+    """Whether a composite of these types has a kernel of its own, and need not be opened."""
+    return library.plan(node) is not None
 
 
 def _is_new(kernel: toolchain.Kernel) -> bool:

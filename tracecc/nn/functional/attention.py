@@ -50,10 +50,9 @@ def scaled_dot_product_attention(
         and query.ndim >= 3
         and key.shape[:-2] == lead == value.shape[:-2]
         and query.dtype is key.dtype is value.dtype
-        and value.shape[-1] == query.shape[-1]
     )
-    if plain and (not is_causal or query.shape[-2] == key.shape[-2]):
-        return run("attention", query, key, value, causal=is_causal, scale=float(scale))
+    if plain:
+        return run("attention", query, key, value, causal=is_causal, scale=float(scale))[0]
     scores = (query @ key.transpose(-2, -1)) * scale
     if is_causal:
         rows = tc.arange(query.shape[-2]).unsqueeze(1)
