@@ -124,6 +124,7 @@ class Executable:
         starts = [sum(counts[:i]) for i in range(4)]
         self._start = dict(zip(("input", "state", "output", "arena"), starts, strict=True))
         self._bases = [0] * (starts[3] + 1)
+        self._first_output = starts[2]
         self._seen: list[Callable[[], np.ndarray | None]] = [_unseen] * counts[0]
         self._makers = [_maker(t) for t in program.outputs]
         self._build()
@@ -163,6 +164,8 @@ class Executable:
             for slot in (slot for r in segment for slot in r.errors):
                 self._slots[slot] = table.error_address
             self._segments.append(table)
+        first = self._segments[0] if len(self._segments) == 1 else None
+        self._only = first.run if isinstance(first, Table) else None
 
     def _rows(self, b: Bound, slots: _Slots) -> list[_Row]:
         """The table rows of one launch, with its arguments appended to the slots."""
@@ -265,29 +268,38 @@ class Executable:
         with self._lock:
             if state is not self._held:
                 self._bind_state(state)
-            arrays, bases, seen = list(inputs), self._bases, self._seen
+            bases, seen = self._bases, self._seen
+            arrays = inputs
             for base, a in enumerate(inputs):
                 if seen[base]() is not a:
-                    arrays[base] = self._see(base, a)
-            outputs = []
-            first = self._start["output"]
-            for base, make in enumerate(self._makers, first):
-                kept = reuse.get(base - first) if reuse else None
-                a = make() if kept is None else kept
-                outputs.append(a)
+                    dense = self._see(base, a)
+                    if dense is not a:
+                        arrays = [*arrays[:base], dense, *arrays[base + 1 :]]
+            if reuse:
+                makers = enumerate(self._makers)
+                outputs = [make() if (a := reuse.get(i)) is None else a for i, make in makers]
+            else:
+                outputs = [make() for make in self._makers]
+            for base, a in enumerate(outputs, self._first_output):
                 if bases[base] != (address := address_of(a)):
                     self._bind(base, address)
-            error = 0
-            for segment in self._segments:
-                if isinstance(segment, Bound):
-                    self._host(segment, arrays, self._dense, outputs)
-                else:
-                    error |= segment.run()
-            for original, dense in self._strided:
-                np.copyto(original, dense)
+            error = self._only() if self._only else self._walk(arrays, outputs)
+            if self._strided:
+                for original, dense in self._strided:
+                    np.copyto(original, dense)
         if error:
             raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
         return outputs
+
+    def _walk(self, arrays: Sequence[np.ndarray], outputs: list[np.ndarray]) -> int:
+        """Runs the segments in order; the error word."""
+        error = 0
+        for segment in self._segments:
+            if isinstance(segment, Bound):
+                self._host(segment, arrays, self._dense, outputs)
+            else:
+                error |= segment.run()
+        return error
 
     def _see(self, base: int, a: np.ndarray) -> np.ndarray:
         """Binds an input that was not the last call's; the contiguous array that is read."""
@@ -319,7 +331,7 @@ class Executable:
     def _host(
         self,
         bound: Bound,
-        inputs: list[np.ndarray],
+        inputs: Sequence[np.ndarray],
         state: list[np.ndarray],
         outputs: list[np.ndarray],
     ) -> None:
