@@ -277,7 +277,7 @@ class Executable:
                         arrays = [*arrays[:base], dense, *arrays[base + 1 :]]
             if reuse:
                 makers = enumerate(self._makers)
-                outputs = [make() if (a := reuse.get(i)) is None else a for i, make in makers]
+                outputs = [make() if (old := reuse.get(i)) is None else old for i, make in makers]
             else:
                 outputs = [make() for make in self._makers]
             for base, a in enumerate(outputs, self._first_output):
