@@ -18,7 +18,6 @@ from tracecc_ir.graph import Node
 from tracecc_ir.types import TensorType, f32
 
 BLOCK = 128  # Keys whose scores exist at a time.
-BLOCK_BACK = 64
 
 Strides = tuple[int, int, int]
 
@@ -57,7 +56,7 @@ def _forward() -> toolchain.Kernel:
             step="v_step",
             size="e",
             right="scores",
-            to="address(result)",
+            to="result",
             tiles=30,
         ),
     }
@@ -82,7 +81,7 @@ def _backward() -> toolchain.Kernel:
             tiles=45,
         ),
     }
-    text = source.BACKWARD.format(**_names(BLOCK_BACK), **parts)
+    text = source.BACKWARD.format(**_names(BLOCK), **parts)
     return toolchain.compile_kernel(text, "attention_grad", independent=True)
 
 
@@ -95,7 +94,7 @@ def _row_tiles() -> list[int]:
 def _column_tiles(size: int) -> list[int]:
     """Tiles that cover `size` features evenly: all but the last, the last, and the height."""
     v = tiles.vectors()
-    count = -(-size // (v.rows + 2 if v.lanes == 16 else v.rows))
+    count = -(-size // v.most)
     height = -(-size // count)
     last = size - height * (count - 1)
     made = [tiles.compile_tile(v, "column", rows).address for rows in (height, last)]
@@ -142,7 +141,7 @@ def plan_attention(node: Node) -> Plan | None:
         args += _plain(t)
     args += [int(node.attrs["causal"]), _bits(scale), _bits(scale * math.log2(math.e))]
     args += [compile_turn(tile("f32"), lanes.lanes).address, tiles.compile_softmax(lanes).address]
-    args += [*_row_tiles(), *_column_tiles(e)]
+    args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes).address]
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     seen = keys / 2 if node.attrs["causal"] else keys
     flops = int(2 * products * queries * seen * (d + e))
@@ -184,7 +183,7 @@ def plan_attention_grad(node: Node) -> Plan | None:
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     seen = keys / 2 if node.attrs["causal"] else keys
     flops = int(2 * products * queries * seen * (3 * d + 2 * e))
-    tall = BLOCK_BACK + lanes.rows
+    tall = BLOCK + lanes.rows
     stage = Stage(
         _backward(),
         args,

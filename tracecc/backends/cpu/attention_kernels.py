@@ -63,14 +63,16 @@ def attention(args, begin, end, scratch):
     scale = f32_arg(args, 23)
     turn = i64_arg(args, 25)
     softmax = i64_arg(args, 26)
+    shrink = i64_arg(args, 33)
     blocks = (queries + {width} - 1) // {width}
     widest = maximum(d, e)
     pad = (widest + {lanes} - 1) // {lanes} * {lanes}
     rows = f32_at(scratch)
     turned = scratch + pad * {row}
-    result = f32_at(turned + pad * {row})
+    result = turned + pad * {row}
     scores = turned + 2 * pad * {row}
     state = f32_at(scores + {block} * {row})
+    factors = address(state) + 2 * {row}
     state[3 * {width}] = f32_arg(args, 24)
     k_step = i64_arg(args, 15)
     v_step = i64_arg(args, 18)
@@ -96,23 +98,17 @@ def attention(args, begin, end, scratch):
             full = minimum(maximum(q0 - k0 + 1, 0), keys) if causal else keys
             call_epilogue(softmax, scores, keys, full, q0 - k0, address(state), 0, 0)
             if k0 > 0:
-                for i in range(e):
-                    for j in range({width}):
-                        at = i * {width} + j
-                        result[at] = mul(result[at], state[2 * {width} + j])
+                call_epilogue(shrink, result, e, factors, 0, 0, 0, 0)
 {values_part}
         base = outer * i64_arg(args, 19) + inner * i64_arg(args, 20)
         step = i64_arg(args, 21)
         for j in range({width}):
             state[2 * {width} + j] = f32(1) / state[{width} + j]
-        for i in range(e):
-            for j in range({width}):
-                at = i * {width} + j
-                result[at] = mul(result[at], state[2 * {width} + j])
+        call_epilogue(shrink, result, e, factors, 0, 0, 0, 0)
         for i in range(0, {width}, {lanes}):
             for j in range(0, e, {lanes}):
                 to = address(rows) + (i * pad + j) * 4
-                at = address(result) + (j * {width} + i) * 4
+                at = result + (j * {width} + i) * 4
                 call_epilogue(turn, to, at, 0, pad * 4, {row}, 0, 0)
         for i in range(count):
             at = base + (q0 + i) * step

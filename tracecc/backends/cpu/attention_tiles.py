@@ -30,11 +30,13 @@ class Vectors:
 
     Attributes:
         lanes: f32 numbers of one vector.
-        rows: the most rows of a tile of two vectors.
+        rows: keys of a tile of scores; few, so that blocks of keys divide evenly.
+        most: the most rows of a tile of two vectors.
     """
 
     lanes: int
     rows: int
+    most: int
 
     @property
     def width(self) -> int:
@@ -48,7 +50,7 @@ class Vectors:
 
 def vectors() -> Vectors:
     bits = toolchain.vector_bits()
-    return Vectors(bits // 32, {512: 12, 256: 6, 128: 4}[bits])
+    return Vectors(bits // 32, {512: 8, 256: 4, 128: 4}[bits], {512: 14, 256: 6, 128: 4}[bits])
 
 
 def compile_tile(v: Vectors, form: Form, rows: int, columns: int = 2) -> toolchain.Kernel:
@@ -333,6 +335,36 @@ def _softmax(v: Vectors) -> str:
     for j in range(2):
         b.store(b.op("fadd", sums[j], f"%r{j}"), "%T", str(SUMS * bytes_), j)
     return "\n".join([*out, *b.text, "  ret void", "}", ""])
+
+
+def compile_shrink(v: Vectors) -> toolchain.Kernel:
+    """`entry(X, rows, factors, _, _, _, _)`: every row of X [rows, width] times the factors."""
+    return toolchain.compile_ir(lambda: _shrink(v), f"attention shrink 1 {v}")
+
+
+def _shrink(v: Vectors) -> str:
+    out = [
+        "define void @entry(i64 %X, i64 %rows, i64 %F, i64 %a, i64 %b, i64 %c, i64 %d) {",
+        "start:",
+    ]
+    b = _Lines(v, "f")
+    factors = [b.load("%F", "0", j) for j in range(2)]
+    out += [*b.text, "  br label %loop", "loop:", "  %i = phi i64 [0, %start], [%i1, %loop]"]
+    b = _Lines(v, "x")
+    row = b.new(f"mul i64 %i, {4 * v.width}")
+    for j in range(2):
+        b.store(b.op("fmul", b.load("%X", row, j), factors[j]), "%X", row, j)
+    out += [
+        *b.text,
+        "  %i1 = add i64 %i, 1",
+        "  %more = icmp slt i64 %i1, %rows",
+        "  br i1 %more, label %loop, label %done",
+        "done:",
+        "  ret void",
+        "}",
+        "",
+    ]
+    return "\n".join(out)
 
 
 # The numbers per query that the backward pass reads: logarithms of sums, dots; then c.
