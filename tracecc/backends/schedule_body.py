@@ -47,7 +47,7 @@ class Instr:
 def operands(instr: Instr) -> tuple[int, ...]:
     """Every instruction that this one needs: arguments, guard and looked-up indices."""
     guard = (instr.guard,) if instr.guard >= 0 else ()
-    looked = tuple(i for i, _ in instr.index.dynamic) if instr.index is not None else ()
+    looked = tuple(d[0] for d in instr.index.dynamic) if instr.index is not None else ()
     return (*instr.args, *guard, *looked)
 
 
@@ -322,7 +322,7 @@ class _Lowering:
         """An index read at run time: from the end if negative, and never outside the dimension."""
         at = self.value(index, m, guard)
         safe = self._emit(Instr("wrap", (at,), i64, Affine(size, (0,) * self.n)))
-        return Affine(0, (0,) * self.n, ((safe, 1),))
+        return Affine(0, (0,) * self.n, ((safe, 1, size),))
 
 
 def _collapse(body: Body) -> Body:

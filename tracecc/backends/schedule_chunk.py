@@ -77,7 +77,7 @@ def _needed(body: Body, roots: list[int]) -> list[int]:
 
 def _renumbered(instr: Instr, new: dict[int, int], index: Affine | None, tensor: int) -> Instr:
     if index is not None:
-        index = index._replace(dynamic=tuple((new[i], c) for i, c in index.dynamic))
+        index = index._replace(dynamic=tuple((new[i], c, n) for i, c, n in index.dynamic))
     args = tuple(new[a] for a in instr.args)
     guard = new[instr.guard] if instr.guard >= 0 else -1
     return Instr(instr.op, args, instr.dtype, index, tensor, instr.number, guard)

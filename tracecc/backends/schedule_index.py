@@ -13,18 +13,18 @@ class Affine(NamedTuple):
     Attributes:
         const: the constant.
         coefs: one coefficient per loop.
-        dynamic: (instruction number, coefficient) pairs.
+        dynamic: (instruction number, coefficient, extent) of each: the value is below its extent.
     """
 
     const: int
     coefs: tuple[int, ...]
-    dynamic: tuple[tuple[int, int], ...] = ()
+    dynamic: tuple[tuple[int, int, int], ...] = ()
 
     def scaled(self, factor: int) -> Affine:
         return Affine(
             self.const * factor,
             tuple(c * factor for c in self.coefs),
-            tuple((i, c * factor) for i, c in self.dynamic),
+            tuple((i, c * factor, n) for i, c, n in self.dynamic),
         )
 
     def shifted(self, amount: int) -> Affine:
@@ -90,11 +90,6 @@ def _zero(like: Affine) -> Affine:
 
 def _divide(index: Affine, size: int, extents: Sequence[int]) -> tuple[Affine, Affine]:
     """Quotient and remainder by ``size``."""
-    if index.dynamic:
-        if all(c % size == 0 for _, c in index.dynamic):
-            quotient, rest = _divide(index._replace(dynamic=()), size, extents)
-            return quotient._replace(dynamic=tuple((i, c // size) for i, c in index.dynamic)), rest
-        raise Unfusable("a looked-up index crosses a reshape")
     high = [0] * len(index.coefs)
     low = [0] * len(index.coefs)
     for loop, c in enumerate(index.coefs):
@@ -105,9 +100,14 @@ def _divide(index: Affine, size: int, extents: Sequence[int]) -> tuple[Affine, A
     const = index.const % size
     least = const + sum(min(0, c * (n - 1)) for c, n in zip(low, extents, strict=True))
     most = const + sum(max(0, c * (n - 1)) for c, n in zip(low, extents, strict=True))
+    above = tuple((i, c // size, n) for i, c, n in index.dynamic if c % size == 0)
+    below = tuple(d for d in index.dynamic if d[1] % size)
+    least += sum(min(0, c * (n - 1)) for _, c, n in below)
+    most += sum(max(0, c * (n - 1)) for _, c, n in below)
     if least < 0 or most >= size:
         _refine(low, size, extents)
-    return Affine(index.const // size, tuple(high)), Affine(const, tuple(low))
+    high_part = Affine(index.const // size, tuple(high), above)
+    return high_part, Affine(const, tuple(low), below)
 
 
 def _refine(low: list[int], size: int, extents: Sequence[int]) -> None:

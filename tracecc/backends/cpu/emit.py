@@ -129,7 +129,7 @@ class KernelText:
                 terms.append(f"i{loop} * {c}")
             else:
                 terms.append(f"i{loop} * {self.stride(index, loop)}")
-        for instr, c in index.dynamic:
+        for instr, c, _ in index.dynamic:
             terms.append(f"t{instr} * {self._dynamic(c, index, instr)}")
         return " + ".join(terms).replace("+ -", "- ") or "0"
 

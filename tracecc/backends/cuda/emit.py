@@ -226,7 +226,7 @@ class _Emitter:
                 elif a.coefs[k]:
                     stride = self._number_once((*key, k), a.coefs[k])
                     terms.append(self.index(f"c{k} * {stride}"))
-        for value, c in a.dynamic:
+        for value, c, _ in a.dynamic:
             at = self.index(f"v{value}")
             if c != 1:
                 at = self.index(f"{at} * {self._number_once((*key, value, 'dynamic'), c)}")
