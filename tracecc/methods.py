@@ -9,10 +9,9 @@ import numpy as np
 
 from tracecc import printing
 from tracecc.devices import CPU
-from tracecc.functional import FUNCTIONS, creation, joining, random, shape, subscript
+from tracecc.functional import FUNCTIONS, copies, creation, joining, random, shape, subscript
 from tracecc.functional.core import is_number, to_dtype
 from tracecc.functional.indexing import put, take
-from tracecc.functional.linalg import trace
 from tracecc.functional.subscript import write
 from tracecc.state import thread
 from tracecc.tensor import Tensor
@@ -74,6 +73,11 @@ METHODS = """
     unique unsqueeze var vdot vsplit where xlogy bernoulli isin log_softmax softmax
     cholesky_inverse cholesky_solve det geqrf inverse logdet lu lu_solve matrix_exp matrix_power
     orgqr ormqr pinverse qr slogdet svd triangular_solve
+    angle conj conj_physical copysign corrcoef cov diagflat diagonal_scatter float_power frexp
+    heaviside index_reduce isreal ldexp logaddexp2 mode mvlgamma nanquantile narrow_copy
+    quantile resolve_conj resolve_neg select_scatter sgn slice_scatter trace unique_consecutive
+    unsafe_chunk unsafe_split unsafe_split_with_sizes as_strided_scatter nonzero_static histogram
+    logdet
 """
 
 IN_PLACE = """
@@ -87,6 +91,7 @@ IN_PLACE = """
     multiply nan_to_num ne neg negative not_equal pow rad2deg reciprocal relu remainder renorm
     round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt square sub
     subtract tan tanh tril triu true_divide trunc xlogy
+    copysign float_power heaviside index_reduce ldexp mvlgamma sgn
 """
 
 
@@ -247,11 +252,13 @@ def _attach_methods() -> None:
         setattr(Tensor, name, getattr(shape, name))
     plain: list[Callable] = [zero_, fill_, copy_, resize_, to, cpu, cuda, item, tolist, numpy]
     plain += [backward, requires_grad_, detach_, register_hook, retain_grad, size, stride, data_ptr]
-    plain += [register_post_accumulate_grad_hook, take, put, trace]
+    plain += [register_post_accumulate_grad_hook, take, put]
     for method in plain:
         setattr(Tensor, method.__name__, method)
     renamed: dict[str, Callable] = {
         "repeat": joining.repeat,
+        "polygamma": lambda self, n: FUNCTIONS["polygamma"](n, self),
+        "sum_to_size": copies.sum_to_size,
         "view": shape.view_as_shape,
         "type": type_,
     }

@@ -7,8 +7,11 @@ from typing import Any
 
 from tracecc.functional import (
     activation,
+    calculus,
+    copies,
     core,
     creation,
+    extra,
     factor,
     indexing,
     joining,
@@ -58,6 +61,14 @@ PUBLIC: dict[ModuleType, str] = {
     factor: "cholesky cholesky_inverse cholesky_solve geqrf lu_unpack ormqr",
     solving: """det logdet matrix_exp matrix_power nuclear_norm pinverse slogdet
         triangular_solve""",
+    calculus: """corrcoef cov cumulative_trapezoid gradient histogram histogramdd mode nanquantile
+        quantile trapezoid trapz""",
+    copies: """alias_copy as_strided_copy as_strided_scatter block_diag combinations conj diagflat
+        diagonal_copy diagonal_scatter expand_copy index_reduce isreal narrow_copy nonzero_static
+        permute_copy real select_copy select_scatter slice_scatter split_copy split_with_sizes_copy
+        squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unique_consecutive unravel_index
+        unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy""",
+    extra: """angle copysign float_power frexp heaviside ldexp logaddexp2 mvlgamma polygamma sgn""",
     random: """bernoulli multinomial normal poisson rand rand_like randint randint_like randn
         randn_like randperm""",
 }
@@ -66,13 +77,17 @@ FUNCTIONS: dict[str, Any] = {
     name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()
 }
 
-# Older functions of PyTorch that share their name with one of `tracecc.linalg`.
+# Older functions of PyTorch's, and names for what is the same.
 FUNCTIONS |= {
+    "conj_physical": copies.conj,
     "inverse": solving.inv,
     "lu": factor.packed_lu,
     "lu_solve": factor.old_lu_solve,
     "orgqr": factor.householder_product,
+    "put": indexing.put,
     "qr": factor.old_qr,
+    "resolve_conj": copies.conj,
+    "resolve_neg": copies.conj,
     "svd": factor.old_svd,
 }
 

@@ -186,9 +186,11 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0) -
     return wrap(np.frombuffer(buffer, dtype.numpy, count, offset))
 
 
-def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def scalar_tensor(
+    s: Any, *, dtype: DType | None = None, device: Any = None, **keywords: Any
+) -> Tensor:
     """A 0-d tensor, of the default dtype unless one is given."""
-    return full((), s, dtype=dtype or default_dtype(), device=device)
+    return full((), s, dtype=dtype or default_dtype(), device=device, **keywords)
 
 
 # From numbers.

@@ -462,13 +462,32 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     return add(log(cumsum(exp(sub(x, high)), axis)), high)
 
 
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """Differences of neighbours along ``dim``, ``n`` times."""
+def diff(
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+) -> Tensor:
+    """Differences of neighbours along ``dim``, ``n`` times, with what is to be put at the ends."""
+    from tracecc.functional.joining import cat
+    from tracecc.functional.logic import logical_xor
     from tracecc.functional.shape import narrow
 
-    for _ in range(n):
-        length: Any = input._type.shape[wrap_dim(dim, input.ndim)]
-        input = sub(narrow(input, dim, 1, length - 1), narrow(input, dim, 0, length - 1))
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional, given 0 dimensions")
+    if n == 0:
+        return clone(input)
+    if prepend is not None or append is not None:
+        input = cat([x for x in (prepend, input, append) if x is not None], dim)
+    axis = wrap_dim(dim, input.ndim)
+    length: Any = input._type.shape[axis]
+    if length == 0:
+        return clone(input)
+    for _ in range(builtins.min(n, length)):
+        length = input._type.shape[axis]
+        pair = narrow(input, axis, 1, length - 1), narrow(input, axis, 0, length - 1)
+        input = logical_xor(*pair) if input.dtype is bool_ else sub(*pair)
     return input
 
 
