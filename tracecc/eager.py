@@ -10,22 +10,27 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from tracecc.backends import Executable, get_backend
-from tracecc_ir.graph import Builder, Value
+from tracecc_ir.graph import Builder, Graph, Value
+from tracecc_ir.interpret import Program
 from tracecc_ir.interpret import evaluate as reference
-from tracecc_ir.op import NO_GRADIENT, OPS, Attrs, Expr, Op
+from tracecc_ir.op import NO_GRADIENT, OPS, Attrs, Op
 from tracecc_ir.passes import pipeline
+from tracecc_ir.passes.dce import dce
+from tracecc_ir.passes.decompose import decompose
 from tracecc_ir.types import TensorType, from_numpy_dtype, type_of_array
 
 Arrays = Sequence[np.ndarray]
 
 # Work, in additions of one element by NumPy, from which a kernel pays for its call.
 HEAVY = 1 << 17
+LARGEST_SMALL = 1 << 14  # elements; above, the ops of a rule may be heavy one by one
 MOST_KERNELS = 512
+MOST_PROGRAMS = 4096
 MOST_ARENA = 256 << 20  # bytes of temporaries that kept kernels may hold
 
 # Work per element of the largest operand, where the reference is slow beside one addition. Below
@@ -140,6 +145,10 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
         except AttributeError:  # it takes a copy
             return _evaluate_heavy(op, arrays, attrs)
         return (view,)
+    if op.reference is None and op.kind == "composite":
+        program = _program("", op, arrays, attrs)
+        if program is not None:
+            return tuple(program[0](arrays))
     return reference(op, arrays, attrs)
 
 
@@ -196,10 +205,18 @@ class Layout(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A compiled op: its graph's executable, and which of the operands it reads."""
+    """A compiled op.
+
+    Attributes:
+        executable: of its graph.
+        used: which of the operands it reads.
+        found: of a derivative, the operands that it gives a gradient of; of others not used.
+        arena: bytes of its temporaries.
+    """
 
     executable: Executable
     used: tuple[int, ...]
+    found: tuple[int, ...]
     arena: int
 
 
@@ -208,9 +225,10 @@ _lock = threading.Lock()
 
 
 def clear() -> None:
-    """Forgets every kernel."""
+    """Forgets every kernel and program."""
     with _lock:
         _kernels.clear()
+        _programs.clear()
 
 
 def _compact(a: np.ndarray) -> tuple[np.ndarray, Layout | None]:
@@ -295,21 +313,31 @@ def _add(key: Any, op: Op, attrs: Attrs, kind: Any) -> Kernel:
         return kernel
 
 
-def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
+def _graph(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> tuple[Graph, tuple[int, ...]]:
+    """One op, or with a ``kind`` its derivative, on operands of these types and layouts.
+
+    Returns:
+        The graph and, for a derivative, the operands whose gradients it returns.
+    """
     b = Builder(op.name)
     operands = [None if p is None else _operand(b, *p) for p in parts]
-    if kind:
-        outputs = _derivative(b, op, attrs, operands, kind)
-    else:
-        outputs = list(b.emit(op, [v for v in operands if v is not None], attrs))
-    b.graph.outputs = outputs
+    if not kind:
+        b.graph.outputs = list(b.emit(op, [v for v in operands if v is not None], attrs))
+        return b.graph, ()
+    gradients = _gradients(b, op, attrs, operands, kind)
+    b.graph.outputs = list(gradients.values())
+    return b.graph, tuple(gradients)
+
+
+def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
     backend = get_backend("cpu")
-    graph = pipeline.run(b.graph, keep=backend.takes)[-1][1]
+    graph, found = _graph(op, attrs, parts, kind)
+    graph = pipeline.run(graph, keep=backend.takes)[-1][1]
     read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
     used = tuple(i for i, v in enumerate(graph.inputs) if v in read)
     graph.inputs = [graph.inputs[i] for i in used]
     executable: Any = backend.compile_graph(graph)
-    return Kernel(executable, used, executable.program.arena_bytes)
+    return Kernel(executable, used, found, executable.program.arena_bytes)
 
 
 def _operand(b: Builder, dtype: np.dtype, shape: tuple[int, ...], layout: Layout | None) -> Value:
@@ -334,6 +362,30 @@ def _operand(b: Builder, dtype: np.dtype, shape: tuple[int, ...], layout: Layout
     return value
 
 
+# Programs: the same ops that a rule or decomposition would run, found once.
+
+_programs: dict[Any, tuple[Program, tuple[int, ...]] | None] = {}
+
+
+def _program(
+    kind: Any, op: Op, arrays: Sequence[np.ndarray | None], attrs: Attrs
+) -> tuple[Program, tuple[int, ...]] | None:
+    """Small work's program; None for large arrays and for what runs the first time."""
+    if any(a is not None and a.size > LARGEST_SMALL for a in arrays):
+        return None
+    parts = tuple(None if a is None else (a.dtype, a.shape, None) for a in arrays)
+    key = (kind, op.name, _attributes(attrs), parts)
+    known = _programs.get(key)
+    if known is None and key not in _programs:
+        if len(_programs) >= MOST_PROGRAMS:
+            _programs.clear()
+        _programs[key] = None
+    elif known is None:
+        graph, found = _graph(op, attrs, parts, kind)
+        known = _programs[key] = Program(dce(decompose(graph))), found
+    return known
+
+
 # Derivatives.
 
 
@@ -350,44 +402,43 @@ class ArrayEmitter:
 emitter = ArrayEmitter()
 
 
-def joint(op: Op, operands: Arrays, attrs: Attrs) -> bool:
-    """Whether the derivative of an op on these operands is worth a kernel of its own."""
-    return op.name in _JOINT and heavy(op, operands, attrs)
-
-
-def gradients(
+def derivative(
     op: Op,
     attrs: Attrs,
     wanted: Sequence[bool],
     memory: Sequence[np.ndarray | None],
-    read: Callable[[int], Any],
     counts: tuple[int, int],
-) -> list[np.ndarray | None]:
-    """The derivative of one op as one kernel.
+) -> tuple[Callable[[], list[np.ndarray]], tuple[int, ...], tuple[int, ...]] | None:
+    """The derivative of one op: as one kernel if it is heavy, as one program if that is known.
 
     Args:
         op: what is differentiated.
         attrs: its attributes.
         wanted: which operands' gradients are asked for.
         memory: operands, results and cotangents; a cotangent of None is zeros.
-        read: called with the position of each operand or result that the kernel reads.
         counts: how many operands and how many results there are.
 
     Returns:
-        One array per operand; None where it is not wanted or zero.
+        What computes the gradients, the positions in ``memory`` that it reads, and the operands
+        that the gradients belong to; None if the rule has to be run on arrays.
     """
-    wrt = tuple(i for i, w in enumerate(wanted) if w)
-    kernel, dense = _prepared((wrt, counts), op, memory, attrs)
-    for i in kernel.used:
-        if i < counts[0] + counts[1]:
-            read(i)
-    made = iter(kernel.executable(dense))
-    return [next(made) if w else None for w in wanted]
+    kind = (tuple(i for i, w in enumerate(wanted) if w), counts)
+    operands = cast(Arrays, memory[: counts[0]])
+    if op.name in _JOINT and heavy(op, operands, attrs):
+        kernel, dense = _prepared(kind, op, memory, attrs)
+        return lambda: kernel.executable(dense), kernel.used, kernel.found
+    known = _program(kind, op, memory, attrs)
+    if known is None:
+        return None
+    program, found = known
+    arrays = [a for a in memory if a is not None]
+    return lambda: program(arrays), program.used, found
 
 
-def _derivative(
+def _gradients(
     b: Builder, op: Op, attrs: Attrs, operands: Sequence[Value | None], kind: Any
-) -> list[Value]:
+) -> dict[int, Value]:
+    """The gradient of each wanted operand that has one."""
     wrt, (inputs, results) = kind
     xs = [b.expr(v) for v in operands[:inputs] if v is not None]
     ys = [b.expr(v) for v in operands[inputs : inputs + results] if v is not None]
@@ -396,6 +447,5 @@ def _derivative(
         for y, v in zip(ys, operands[inputs + results :], strict=True)
     ]
     wanted = [i in wrt for i in range(inputs)]
-    found: list[Expr | None] = op.gradients(wanted, gs, ys, xs, attrs)
-    chosen = [(found[i], xs[i]) for i in wrt]
-    return [(x.full(0.0) if f is None else f).value for f, x in chosen]
+    found = op.gradients(wanted, gs, ys, xs, attrs)
+    return {i: f.value for i, f in enumerate(found) if f is not None}

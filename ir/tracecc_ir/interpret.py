@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.errors import IRError
-from tracecc_ir.graph import Graph, bind_sizes, specialize
+from tracecc_ir.graph import Graph, Value, bind_sizes, specialize
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.types import TensorType, type_of_array
 
@@ -47,6 +47,54 @@ def _run(graph: Graph, arguments: Arrays) -> list[np.ndarray]:
                 )
             values[value] = array
     return [values[v] for v in graph.results()]
+
+
+class Program:
+    """A graph as NumPy calls in order, for running it many times on arrays of its own types.
+
+    Constants are computed once. Results may be views of the arguments, and may be read-only.
+
+    Attributes:
+        used: the positions of the arguments that are read.
+    """
+
+    def __init__(self, graph: Graph):
+        slots: dict[Value, int] = {v: i for i, v in enumerate(graph.parameters())}
+        self._arguments = len(slots)
+        self._constants: list[np.ndarray] = []
+        self._steps: list[tuple[Callable[..., Any], Attrs, list[int], bool]] = []
+        for node in graph.nodes:
+            if not node.inputs:
+                for v, a in zip(node.outputs, evaluate(node.op, (), node.attrs), strict=True):
+                    slots[v] = self._arguments + len(self._constants)
+                    self._constants.append(a)
+        for node in graph.nodes:
+            if node.inputs:
+                reads = [slots[v] for v in node.inputs]
+                for v in node.outputs:
+                    slots[v] = len(slots)
+                self._steps.append((*_call(node.op, node.attrs), reads, len(node.outputs) == 1))
+        self._results = [slots[v] for v in graph.results()]
+        read = {i for step in self._steps for i in step[2]} | set(self._results)
+        self.used = tuple(i for i in range(self._arguments) if i in read)
+
+    def __call__(self, arrays: Arrays) -> list[np.ndarray]:
+        """The outputs and updates; ``arrays`` has one array per parameter."""
+        values: list[Any] = [*arrays, *self._constants]
+        for function, attrs, reads, single in self._steps:
+            made = function(*[values[i] for i in reads], **attrs)
+            if single:
+                values.append(made[0] if made.__class__ is tuple else made)
+            else:
+                values.extend(made)
+        return [np.asarray(values[i]) for i in self._results]
+
+
+def _call(op: Op, attrs: Attrs) -> tuple[Callable[..., Any], Attrs]:
+    """What computes an op on arrays, and its keyword arguments."""
+    if op.reference is not None:
+        return op.reference, attrs
+    return lambda *arrays: evaluate(op, arrays, attrs), {}
 
 
 class NumpyEmitter:

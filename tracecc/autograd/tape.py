@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracecc.eager import derivative
 from tracecc.eager import emitter as array_emitter
-from tracecc.eager import gradients, joint
 from tracecc.state import enable_grad, no_grad, thread
 from tracecc.tensor import Storage, Tensor, _new, _setup, handle, wrap
 from tracecc_ir.op import Attrs, Expr, Op
@@ -183,25 +183,30 @@ class OpNode(TapeNode):
         """The derivative on arrays, as nothing of it is recorded: by one kernel if it is heavy."""
         op, attrs = self.op, self.attrs
         saved = [*inputs, *outputs]
-        xs = [s.array for s in inputs]
         cotangents = [None if g is None else g._array for g in gs]
-        if joint(op, xs, attrs):
-            memory = [*xs, *(s.array for s in outputs), *cotangents]
-            counts = len(inputs), len(outputs)
-            found = gradients(op, attrs, wanted, memory, lambda i: saved[i].check(self), counts)
-            return [None if f is None else wrap(f) for f in found]
+        memory = [*[s.array for s in saved], *cotangents]
+        prepared = derivative(op, attrs, wanted, memory, (len(inputs), len(outputs)))
+        if prepared is not None:
+            compute, used, operands = prepared
+            for i in used:
+                if i < len(saved):
+                    saved[i].check(self)
+            found: list[Tensor | None] = [None] * len(inputs)
+            for i, array in zip(operands, compute(), strict=True):
+                found[i] = self._passed(array, gs)
+            return found
         arrays = [
             np.broadcast_to(np.zeros((), t.dtype.numpy), t.sizes) if c is None else c
             for c, t in zip(cotangents, self.types, strict=True)
         ]
-        made = op.gradients(
+        rule = op.gradients(
             wanted,
             [Expr(a, array_emitter) for a in arrays],
             [SavedArray(s, self) for s in outputs],
             [SavedArray(s, self) for s in inputs],
             attrs,
         )
-        return [None if f is None else self._passed(f.value, gs) for f in made]
+        return [None if f is None else self._passed(f.value, gs) for f in rule]
 
     @staticmethod
     def _passed(array: np.ndarray, gs: list[Tensor | None]) -> Tensor:
