@@ -1,47 +1,52 @@
-"""Eager optimizer steps as compiled kernels: one graph per type of parameter, captured once."""
+"""Eager optimizer steps as one compiled graph: each type of parameter is captured once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracecc.backends import Executable
-from tracecc.compile import lower
+from tracecc.backends import Executable, get_backend
 from tracecc.state import thread
 from tracecc.tensor import Storage, Tensor
 from tracecc.trace import TraceError, read
+from tracecc.trace.debug import run_passes
 from tracecc.trace.tracer import Tracer
+from tracecc_ir.graph import Builder, Graph, Value
+from tracecc_ir.graph import Update as Effect
+from tracecc_ir.types import TensorType
 
-State = dict[str, Any]
-Group = dict[str, Any]
-PARAMETER, GRADIENT = 0, 1  # positions among an update's tensors; its state tensors follow
+Options = dict[str, Any]
+MOST_STEPS = 32  # different sets of updates that one optimizer may compile
 
 
 class Update:
-    """The compiled update of every parameter of one type in one group.
+    """The fused update of every parameter of one type in one group.
 
     Attributes:
-        slots: for each array of the executable: the position of a tensor, or a place in
-            ``numbers``, which hold the group's floats, counted from the end (-1 is the first).
-        guards: what else the captured update read; each is None while it holds.
+        graph: whose state is the tensors and numbers of ``slots``.
+        slots: for each state, the position of a tensor, or -1 - i for ``numbers[i]``.
+        written: the positions of the tensors that it changes.
+        numbers: floats of the group, read anew at each step into an array.
     """
 
-    def __init__(
-        self,
-        executable: Executable,
-        slots: list[int],
-        written: list[int],
-        numbers: list[tuple[Any, Any, np.ndarray]],
-        guards: list[Callable[[], str | None]],
-    ):
-        self.executable, self.slots, self.written = executable, slots, written
-        self.numbers, self.guards = numbers, guards
+    def __init__(self, tracer: Tracer, graph: Graph, slots: list[int], group: Options):
+        self.graph, self.slots = graph, slots
+        changed = {u.state for u in graph.updates}
+        self.written = [i for i, s in zip(slots, graph.state, strict=True) if s.value in changed]
+        self.numbers = [
+            (s.owner, s.key, np.zeros((), np.float64)) for s in tracer.sources if s.kind == "scalar"
+        ]
+        self._guards = tracer.guards.each_call
+        self._group = group
+        self._options = _static(group)
 
     def prepare(self) -> bool:
         """Reads the group's numbers for a step; whether the update is still valid."""
-        if any(check() is not None for check in self.guards):
+        if any(check() is not None for check in self._guards):
+            return False
+        if _static(self._group) != self._options:
             return False
         for owner, key, held in self.numbers:
             value = read(owner, key)
@@ -50,17 +55,15 @@ class Update:
             held[()] = value
         return True
 
-    def run(self, tensors: Sequence[Tensor]) -> None:
-        arrays: list[Any] = [
-            tensors[i]._array if i >= 0 else self.numbers[-1 - i][2] for i in self.slots
-        ]
-        self.executable([], arrays)
-        for i in self.written:
-            tensors[i]._storage.version += 1
+
+def _static(group: Options) -> list[Any]:
+    """What is not read anew at each step; tensors and lists by their identity."""
+    plain = (bool, int, str, tuple, type(None))
+    return [v if type(v) in plain else id(v) for v in group.values() if type(v) is not float]
 
 
-def capture(tensors: Sequence[Tensor], group: Group, update: Callable[[], None]) -> Update | None:
-    """The update as a compiled graph; None if it depends on anything else or cannot be traced.
+def capture(tensors: Sequence[Tensor], group: Options, update: Callable[[], None]) -> Update | None:
+    """The update as a fused graph; None if it depends on anything else or cannot be traced.
 
     Args:
         tensors: the parameter, its gradient and its state.
@@ -74,66 +77,139 @@ def capture(tensors: Sequence[Tensor], group: Group, update: Callable[[], None])
     except TraceError:
         return None
     position = {t._storage: i for i, t in enumerate(tensors)}
-    numbers: list[tuple[Any, Any, np.ndarray]] = []
     slots: list[int] = []
     for source in tracer.sources:
         if source.kind == "scalar":
-            numbers.append((source.owner, source.key, np.zeros((), np.float64)))
-            slots.append(-len(numbers))
+            slots.append(-1 - sum(i < 0 for i in slots))
         elif isinstance(source.owner, Storage) and source.owner in position:
             slots.append(position[source.owner])
         else:
             return None
-    graph = tracer.finish([])
-    changed = {u.state for u in graph.updates}
-    written = [i for i, s in zip(slots, graph.state, strict=True) if s.value in changed]
-    return Update(lower(graph)[1], slots, written, numbers, tracer.guards.each_call)
+    return Update(tracer, run_passes(tracer.finish([]))[-1][1], slots, group)
+
+
+class Step:
+    """The updates of one step as one executable."""
+
+    def __init__(self, updates: Sequence[Update]):
+        b = Builder("step")
+        numbers: dict[int, list[Value]] = {}
+        self._places: list[tuple[int, int]] = []  # (job, position) of each array that varies
+        self._arrays: list[np.ndarray | None] = []
+        for job, u in enumerate(updates):
+            known = numbers.setdefault(id(u), [])
+            arguments = []
+            for slot, (value, label) in zip(u.slots, u.graph.state, strict=True):
+                if slot < 0 and -1 - slot < len(known):
+                    arguments.append(known[-1 - slot])
+                    continue
+                arguments.append(b.state(value.type, label, value.name))
+                if slot < 0:
+                    known.append(arguments[-1])
+                    self._arrays.append(u.numbers[-1 - slot][2])
+                else:
+                    self._places.append((job, slot))
+                    self._arrays.append(None)
+            copied = b.inline(u.graph, arguments)
+            states = dict(zip((s.value for s in u.graph.state), arguments, strict=True))
+            b.graph.updates += [
+                Effect(states[e.state], v) for e, v in zip(u.graph.updates, copied, strict=True)
+            ]
+        self._updates = list(updates)  # their ids are this step's key
+        self._executable: Executable = get_backend("cpu").compile_graph(b.graph)
+
+    def run(self, jobs: Sequence[Sequence[Tensor]]) -> None:
+        places = iter(self._places)
+        arrays = []
+        for a in self._arrays:
+            if a is None:
+                job, position = next(places)
+                a = jobs[job][position]._storage.array
+            arrays.append(a)
+        self._executable([], arrays)  # type: ignore[arg-type]
+        for u, tensors in zip(self._updates, jobs, strict=True):
+            for i in u.written:
+                tensors[i]._storage.version += 1
+
+
+class Record(NamedTuple):
+    """What is known of one parameter: its update, and what that is valid for."""
+
+    parameter: Tensor
+    state: Options
+    update: Update
+    types: list[TensorType]
 
 
 class Updates:
-    """The compiled updates of one optimizer, by group and types."""
+    """The compiled steps of one optimizer."""
 
     def __init__(self) -> None:
         self._known: dict[Any, Update | None] = {}
-        self._ready: dict[Any, bool] = {}
+        self._records: dict[int, Record] = {}
+        self._steps: dict[tuple[int, ...], Step] = {}
+        self._ready: dict[int, bool] = {}
+        self._jobs: list[tuple[Update, Sequence[Tensor]]] = []
 
     def begin(self) -> None:
         """A step begins: guards and numbers are looked at again at their first use in it."""
         self._ready.clear()
+        self._jobs.clear()
 
-    def run(
-        self, p: Tensor, g: Tensor, state: State, group: Group, update: Callable[[], None]
+    def take(self, p: Tensor, g: Tensor) -> bool:
+        """Whether the update of ``p`` is known and will run at the end of the step."""
+        record = self._records.get(id(p))
+        if record is None or len(record.state) + 2 != len(record.types):
+            return False
+        tensors = (p, g, *record.state.values())
+        for t, type_ in zip(tensors, record.types, strict=True):
+            if not _is_plain(t) or t._type != type_:
+                return False
+        return self._queue(record.update, tensors)
+
+    def learn(
+        self, p: Tensor, g: Tensor, state: Options, group: Options, update: Callable[[], None]
     ) -> bool:
-        """Whether a compiled update ran; if not, ``update`` is to be called."""
-        if thread.trace is not None:
-            return False
+        """Like ``take``, for a parameter whose update is not known; it may have none."""
         tensors = (p, g, *state.values())
-        if not all(map(_is_plain, tensors)):
+        if thread.trace is not None or not all(map(_is_plain, tensors)):
             return False
-        key = (id(group), *state, *(t._type for t in tensors))
-        ready = self._ready.get(key)
-        if ready is None:
-            ready = self._ready[key] = self._prepared(key, tensors, group, update)
+        types = [t._type for t in tensors]
+        key = (id(group), *state, *types)
+        found = self._known.get(key)
+        if (found is None and key in self._known) or len(self._steps) >= MOST_STEPS:
+            return False
+        if found is None or not self._is_ready(found):
+            found = self._known[key] = capture(tensors, group, update)
+        if found is None:
+            return False
+        self._records[id(p)] = Record(p, state, found, types)
+        return self._queue(found, tensors)
+
+    def _queue(self, update: Update, tensors: Sequence[Tensor]) -> bool:
+        ready = self._is_ready(update)
         if ready:
-            found = self._known[key]
-            assert found is not None
-            found.run(tensors)
+            self._jobs.append((update, tensors))
         return ready
 
-    def _prepared(
-        self, key: Any, tensors: Sequence[Tensor], group: Group, update: Callable[[], None]
-    ) -> bool:
-        found = self._known.get(key)
-        if found is not None and found.prepare():
-            return True
-        if key in self._known and found is None:
-            return False
-        found = self._known[key] = capture(tensors, group, update)
-        return found is not None and found.prepare()
+    def _is_ready(self, update: Update) -> bool:
+        ready = self._ready.get(id(update))
+        if ready is None:
+            ready = self._ready[id(update)] = update.prepare()
+        return ready
+
+    def run(self) -> None:
+        """Runs the updates that were taken."""
+        if not self._jobs:
+            return
+        key = tuple([id(u) for u, _ in self._jobs])
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = Step([u for u, _ in self._jobs])
+        step.run([tensors for _, tensors in self._jobs])
+        self._jobs.clear()
 
 
 def _is_plain(t: Any) -> bool:
     """Whether a tensor is all of its memory, so that its type says all about it."""
-    if not isinstance(t, Tensor):
-        return False
-    return not t._chain and t._array is not None and t._array is t._storage.array
+    return isinstance(t, Tensor) and not t._chain and t._array is t._storage.array is not None

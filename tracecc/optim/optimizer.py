@@ -183,12 +183,13 @@ class Optimizer:
             hyper = Hyper(self, group, i)
             for p in group["params"]:
                 g = p.grad
-                if g is not None:
+                if g is not None and not (compiled and self._updates.take(p, g)):
                     state = self._state(p, group, index)
                     one = partial(self._update, p, g, state, hyper)
-                    if not (compiled and self._updates.run(p, g, state, group, one)):
+                    if not (compiled and self._updates.learn(p, g, state, group, one)):
                         one()
                 index += 1
+        self._updates.run()
 
     def _update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:
         maximize = "maximize" in hyper.group and hyper("maximize")
