@@ -22,6 +22,13 @@ J = np.array([2, 0])
 M = X > 0
 K = np.array([[3, -1, 4], [1, -5, 9]])
 
+
+def _with_diagonal(x, v):
+    x.diagonal().copy_(v)
+    x.diagonal(1).mul_(2)
+    return x
+
+
 # A program of the library and arrays; every float64 array is differentiated.
 CASES = {
     "arithmetic": (lambda t, x, y: 2 - x / (x * x + 1) + 3 * x**3 - (y % 0.7), X, X * 2),
@@ -117,6 +124,134 @@ CASES = {
         X,
     ),
     "special values": (lambda t, x: t.nan_to_num(x / 0 * 0 + x.isnan(), nan=2.0) + x.isinf(), X),
+    "integrals": (
+        lambda t, x, v: t.trapezoid(x) + t.cumulative_trapezoid(x, v, dim=1)[:, 0],
+        X,
+        np.sort(V),
+    ),
+    "derivatives": (
+        lambda t, x, v: (
+            *t.gradient(x, spacing=2.0, edge_order=2),
+            *t.gradient(v, spacing=[v * v + v], edge_order=2),
+            *t.gradient(x, spacing=[v], dim=1),
+        ),
+        X,
+        np.sort(V),
+    ),
+    "quantiles": (
+        lambda t, x: (
+            t.quantile(x, 0.6, 1) + t.quantile(x, 0.3, keepdim=True, interpolation="midpoint"),
+            t.quantile(x, x[:, 0].detach().abs() / 9, 0),
+            t.nanquantile(x, 0.5, 0),
+        ),
+        X,
+    ),
+    "covariance": (lambda t, x: t.cov(x) * t.corrcoef(x) + t.cov(x[0], correction=0), X),
+    "parts replaced": (
+        lambda t, x, v: (
+            t.select_scatter(x, v, 0, 1) * t.slice_scatter(x, x[:, :2], 1, 0, 4, 2)
+            + t.diagonal_scatter(x, v[:3]),
+            t.block_diag(x, v, x[0, 0]),
+        ),
+        X,
+        V,
+    ),
+    "copies": (
+        lambda t, x: (*t.split_copy(x, 2, 1), t.permute_copy(x, (1, 0)), t.narrow_copy(x, 0, 1, 2)),
+        X,
+    ),
+    "index_reduce": (
+        lambda t, x, j: (
+            t.index_reduce(x, 0, j, x[:2], "prod") + t.index_reduce(x, 0, j, x[:2], "mean")
+        ),
+        X,
+        J,
+    ),
+    "signs": (
+        lambda t, x: (
+            t.copysign(x, -x)
+            + t.heaviside(x.detach(), x.detach())
+            + t.sgn(x) * t.ldexp(x, t.tensor(2))
+        ),
+        X,
+    ),
+    "frexp": (lambda t, x: tuple(t.frexp(x * 1e5)), X),
+    "gamma": (
+        lambda t, x: t.mvlgamma(x + 3, 2) + t.polygamma(2, x) + t.special.entr(x) + t.angle(x),
+        P,
+    ),
+    "normal": (lambda t, x: t.special.ndtr(x) + t.special.xlog1py(x, x * x), X),
+    "written diagonal": (lambda t, x, v: _with_diagonal(x.clone(), v[:3]), X, V),
+    "diff": (lambda t, x: t.diff(x, 2, 1, prepend=x[:, :1]), X),
+    "grid_sample": (
+        lambda t, b: sum(
+            t.nn.functional.grid_sample(
+                b[None], b.mT.reshape(1, 4, 3, 2) * 1.5, m, p, align_corners=c
+            )
+            for m in ("bilinear", "bicubic")
+            for p in ("zeros", "border", "reflection")
+            for c in (False, True)
+        ),
+        B,
+    ),
+    "affine_grid": (lambda t, b: t.nn.functional.affine_grid(b[:, :2, :3], (2, 1, 4, 3)), B),
+    "unfold and fold": (
+        lambda t, b: t.nn.functional.fold(
+            t.nn.functional.unfold(b[None], (2, 3), padding=1, stride=2), (3, 4), (2, 3), 1, 1, 2
+        ),
+        B,
+    ),
+    "unpool": (
+        lambda t, b: t.nn.functional.max_unpool2d(
+            *t.nn.functional.max_pool2d(b, 2, return_indices=True), 2, output_size=(3, 4)
+        ),
+        B,
+    ),
+    "adaptive indices": (
+        lambda t, b: t.nn.functional.adaptive_max_pool2d(b, (2, 3), return_indices=True),
+        B,
+    ),
+    "bicubic": (
+        lambda t, b: t.nn.functional.interpolate(b[None], (5, 7), mode="bicubic"),
+        B,
+    ),
+    "paddings": (
+        lambda t, b: sum(
+            t.nn.functional.pad(b[None], (-1, 1, 1, -1), m)
+            for m in ("reflect", "replicate", "circular")
+        ),
+        B,
+    ),
+    "ctc": (
+        lambda t, y: t.nn.functional.ctc_loss(
+            t.log_softmax(y.reshape(5, 1, 4) * t.ones(1, 2, 1), 2),
+            t.tensor([[1, 2, 2], [3, 1, 0]]),
+            (5, 4),
+            (3, 2),
+        ),
+        Y,
+    ),
+    "bags": (
+        lambda t, y, i: sum(
+            t.nn.functional.embedding_bag(i, y[:3], mode=m, padding_idx=1)
+            for m in ("sum", "mean", "max")
+        ),
+        Y,
+        I,
+    ),
+    "multi-head attention": (
+        lambda t, b, x: t.nn.functional.multi_head_attention_forward(
+            b, b, b, 4, 2, x.repeat(4, 1), None, None, None, True, 0.0, x.T @ x, None
+        ),
+        B,
+        X,
+    ),
+    "transposed convolution": (
+        lambda t, b: t.nn.functional.conv_transpose1d(
+            b, b[:, :, :2].transpose(0, 1), None, 2, 1, 2, dilation=4
+        ),
+        B,
+    ),
 }
 
 
@@ -197,7 +332,8 @@ def test_traced_graph_gives_the_eager_numbers(name):
     leaves, structure = flatten((tuple(xs), {}))
     made = capture(run, leaves, structure, [f"x{i}" for i in range(len(xs))])
     verify(made.graph)
-    found, _ = interpret(made.graph, [arrays[i] for i in made.arguments])
+    constants = [source.owner.array for source in made.sources]
+    found, _ = interpret(made.graph, [arrays[i] for i in made.arguments], constants)
     values = [found[r.index] if r.kind == "value" else None for r in made.results]
     for value, eager in zip(values, [*outs, *gs], strict=True):
         if value is not None:

@@ -13,6 +13,7 @@ from tracecc.functional.core import (
     expanded,
     is_number,
     reshaped,
+    splat,
     to_dtype,
     to_float,
     wrap_dim,
@@ -290,7 +291,7 @@ def _quantile(
     if not isinstance(q, Tensor):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q values must be in the range [0, 1], given {q}")
-        q = wrap(np.asarray(q, input.dtype.numpy))
+        q = splat(q, (), input.dtype)
     if q.dtype is not input.dtype:
         raise RuntimeError(
             f"{name}() q tensor must be same dtype as the input tensor, given "

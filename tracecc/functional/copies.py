@@ -11,6 +11,7 @@ import numpy as np
 
 from tracecc.functional import shape as shapes
 from tracecc.functional.core import (
+    arange_like,
     check_tensor,
     emit,
     expanded,
@@ -21,9 +22,8 @@ from tracecc.functional.core import (
 )
 from tracecc.functional.indexing import diag
 from tracecc.functional.joining import cat
-from tracecc.functional.pointwise import clone
+from tracecc.functional.pointwise import add, clone, mul
 from tracecc.functional.reductions import sum as sum_
-from tracecc.functional.subscript import write
 from tracecc.tensor import Tensor, wrap
 from tracecc_ir import ops
 from tracecc_ir.types import bool_, i64
@@ -70,21 +70,32 @@ unsafe_split_with_sizes = shapes.split_with_sizes
 # A part replaced.
 
 
-def _replaced(input: Tensor, src: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
-    result = clone(input)
-    part = view(result)
+def _replaced(
+    input: Tensor, src: Tensor, axes: tuple[int, ...], indices: Sequence[Tensor], part: Tensor
+) -> Tensor:
+    """``input`` with ``src``, of the shape of ``part``, at positions along ``axes``.
+
+    The positions' dimension of ``src`` is already its first.
+    """
     if src._type.shape != part._type.shape:
         raise RuntimeError(
             f"expected src to have a size equal to the slice of self. src size = "
             f"{list(src.shape)}, slice size = {list(part.shape)}"
         )
-    write(part, to_dtype(src, input.dtype))
-    return result
+    src = to_dtype(src, input.dtype)
+    if indices[0].ndim:
+        src = shapes.movedim(src, axes[0] if len(axes) == 1 else -1, 0)
+    return emit(ops.scatter, input, *indices, src, axes=axes, mode="set")
+
+
+def _span(start: int, count: int, step: int = 1) -> Tensor:
+    return add(mul(arange_like(count, (count,), 0), step), start)
 
 
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy with ``select(dim, index)`` replaced by ``src``."""
-    return _replaced(input, src, lambda x: shapes.select(x, dim, index))
+    part = shapes.select(input.detach(), dim, index)
+    return _replaced(input, src, (wrap_dim(dim, input.ndim),), [splat(index, (), i64)], part)
 
 
 def slice_scatter(
@@ -99,14 +110,20 @@ def slice_scatter(
     axis = wrap_dim(dim, input.ndim)
     n: Any = input._type.shape[axis]
     low, high, _ = slice(start, end, step).indices(n)
-    return _replaced(input, src, lambda x: shapes.slice_view(x, axis, low, max(low, high), step))
+    part = shapes.slice_view(input.detach(), axis, low, max(low, high), step)
+    count: Any = part._type.shape[axis]
+    return _replaced(input, src, (axis,), [_span(low, count, step)], part)
 
 
 def diagonal_scatter(
     input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Tensor:
     """A copy with a diagonal replaced by ``src``."""
-    return _replaced(input, src, lambda x: shapes.diagonal(x, offset, dim1, dim2))
+    part = shapes.diagonal(input.detach(), offset, dim1, dim2)
+    count: Any = part._type.shape[-1]
+    axes = wrap_dim(dim1, input.ndim), wrap_dim(dim2, input.ndim)
+    index = [_span(max(-offset, 0), count), _span(max(offset, 0), count)]
+    return _replaced(input, src, axes, index, part)
 
 
 def as_strided_scatter(

@@ -430,7 +430,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     part = slice_view(x, x.ndim - 2, first[0], first[0] + n)
     flat_start, stride = first[1], columns + 1
     flat = (*shape[:-2], n * columns)
-    if can_view(part, flat):
+    if part._array is None or can_view(part, flat):  # traced, any chain of movements is a view
         line = view_reshape(part, flat)
         end = flat_start + (n - 1) * stride + 1
         return slice_view(line, line.ndim - 1, flat_start, end, stride)
