@@ -60,6 +60,7 @@ from tracecc.nn.functional.dropout import (
     dropout1d,
     dropout2d,
     dropout3d,
+    feature_alpha_dropout,
 )
 from tracecc.nn.functional.loss import (
     binary_cross_entropy,
@@ -174,6 +175,7 @@ __all__ = [
     "elu_",
     "embedding",
     "embedding_bag",
+    "feature_alpha_dropout",
     "fold",
     "gaussian_nll_loss",
     "gelu",

@@ -73,6 +73,18 @@ def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
     """Dropout that keeps mean 0 and variance 1 of SELU activations (Klambauer et al., 2017)."""
+    return _alpha(input, p, training, inplace, input.shape)
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """`alpha_dropout` of whole channels [N, C, ..]."""
+    return _alpha(input, p, training, inplace, (*input.shape[:2], *[1] * (input.ndim - 2)))
+
+
+def _alpha(input: Tensor, p: float, training: bool, inplace: bool, shape: Sequence[Any]) -> Tensor:
+    """Alpha dropout by draws of ``shape``."""
     _check(p)
     if not training or p == 0.0:
         return input
@@ -80,5 +92,5 @@ def alpha_dropout(
         return finish(input, input * 0, inplace)
     low = -1.7580993408473766
     a = 1.0 / math.sqrt((1 - p) * (1 + p * low * low))
-    kept = tc.where(tc.rand(input.shape) >= p, input, low)
+    kept = tc.where(tc.rand(shape) >= p, input, low)
     return finish(input, kept * a - a * low * p, inplace)

@@ -1,22 +1,22 @@
-"""Multi-head attention and the transformer encoder layer."""
+"""Multi-head attention as a layer."""
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
 import tracecc as tc
 import tracecc.nn.functional as F
 from tracecc.nn import init
-from tracecc.nn.modules.container import ModuleList
-from tracecc.nn.modules.dropout import Dropout
 from tracecc.nn.modules.linear import Linear
 from tracecc.nn.modules.module import Module
-from tracecc.nn.modules.norm import LayerNorm
 from tracecc.nn.parameter import Parameter
 from tracecc.tensor import Tensor
 from tracecc_ir.types import DType
+
+
+class NonDynamicallyQuantizableLinear(Linear):
+    """A Linear under the name that PyTorch prints for attention's output projection."""
 
 
 class MultiheadAttention(Module):
@@ -27,6 +27,8 @@ class MultiheadAttention(Module):
         num_heads: how many.
         dropout: on the attention weights, in training.
         bias: for the projections.
+        add_bias_kv: learn one more key and value.
+        add_zero_attn: add a key and a value of zeros.
         kdim: features of the keys; by default ``embed_dim``.
         vdim: features of the values; by default ``embed_dim``.
         batch_first: [N, T, features] rather than [T, N, features].
@@ -47,8 +49,6 @@ class MultiheadAttention(Module):
         dtype: DType | None = None,
     ):
         super().__init__()
-        if add_bias_kv or add_zero_attn:
-            raise ValueError("MultiheadAttention has no add_bias_kv and add_zero_attn")
         if embed_dim % num_heads:
             raise ValueError(
                 f"embed_dim must be divisible by num_heads, given {embed_dim} and {num_heads}"
@@ -56,6 +56,7 @@ class MultiheadAttention(Module):
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
         self.dropout, self.head_dim = dropout, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+        self.add_zero_attn = add_zero_attn
         joint = self.kdim == embed_dim == self.vdim
         sizes = {"in_proj_weight": (3 * embed_dim, embed_dim)} if joint else {}
         if not joint:
@@ -70,10 +71,21 @@ class MultiheadAttention(Module):
         self.register_parameter(
             "in_proj_bias", Parameter(tc.zeros(3 * embed_dim, dtype=dtype)) if bias else None
         )
-        self.out_proj = Linear(embed_dim, embed_dim, bias, dtype=dtype)
-        for name in sizes:
-            init.xavier_uniform_(getattr(self, name))
-        if bias:
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias, dtype=dtype)
+        for name in ("bias_k", "bias_v"):
+            made = Parameter(tc.empty(1, 1, embed_dim, dtype=dtype)) if add_bias_kv else None
+            self.register_parameter(name, made)
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        for name, p in self.named_parameters(recurse=False):
+            if name.endswith("weight"):
+                init.xavier_uniform_(p)
+            elif name == "in_proj_bias":
+                init.zeros_(p)
+            else:
+                init.xavier_normal_(p)
+        if self.out_proj.bias is not None:
             init.zeros_(self.out_proj.bias)
 
     def _weights(self) -> list[Tensor]:
@@ -87,24 +99,27 @@ class MultiheadAttention(Module):
         return y.reshape(*y.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
 
     def _mask(
-        self, padding: Tensor | None, mask: Tensor | None, causal: bool, n: int, length: int, s: int
+        self,
+        padding: Tensor | None,
+        mask: Tensor | None,
+        causal: bool,
+        sizes: tuple[Any, Any, Any],
+        dtype: DType,
     ) -> Tensor | None:
         """One additive mask from the three ways to give one; True in a bool mask hides."""
-        total = None
-        for given, shape in ((padding, (n, 1, 1, s)), (mask, None)):
-            if given is None:
-                continue
-            m = given
-            if m.dtype.name == "bool":
-                m = tc.where(m, -math.inf, tc.zeros(m.shape))
-            if shape is not None:
-                m = m.reshape(*shape)
-            elif m.ndim == 3:
-                m = m.reshape(n, self.num_heads, length, s)
-            total = m if total is None else total + m
+        n, length, s = sizes
         if causal and mask is None:
-            hidden = tc.arange(s).unsqueeze(0) > tc.arange(length).unsqueeze(1)
-            m = tc.where(hidden, -math.inf, tc.zeros(length, s))
+            mask = tc.arange(s).unsqueeze(0) > tc.arange(length).unsqueeze(1)
+        given = []
+        if padding is not None:
+            given.append(padding.reshape(n, 1, 1, s))
+        if mask is not None:
+            shaped = mask.reshape(n, self.num_heads, length, s) if mask.ndim == 3 else mask
+            given.append(shaped)
+        total = None
+        for m in given:
+            if m.dtype.name == "bool":
+                m = tc.where(m, -math.inf, tc.zeros(m.shape, dtype=dtype))
             total = m if total is None else total + m
         return total
 
@@ -132,111 +147,74 @@ class MultiheadAttention(Module):
             is_causal: hide later positions.
         """
         batched = query.ndim == 3
+        if need_weights or self.bias_k is not None or self.add_zero_attn:
+            return self._general(
+                (query, key, value),
+                key_padding_mask,
+                need_weights,
+                attn_mask,
+                average_attn_weights,
+                is_causal,
+            )
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
         elif not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         n, length, _ = query.shape
-        s = key.shape[1]
         bias = self.in_proj_bias
         biases = [None] * 3 if bias is None else bias.split(self.embed_dim, 0)
         given = zip((query, key, value), self._weights(), biases, strict=True)
         q, k, v = (self._heads(x, w, b) for x, w, b in given)
         rate = self.dropout if self.training else 0.0
-        weights = None
-        if need_weights:
-            mask = self._mask(key_padding_mask, attn_mask, is_causal, n, length, s)
-            scores = (q @ k.transpose(-2, -1)) / math.sqrt(self.head_dim)
-            shares = F.softmax(scores if mask is None else scores + mask, -1)
-            shares = F.dropout(shares, rate)
-            y, weights = shares @ v, shares.mean(1) if average_attn_weights else shares
-        elif is_causal and key_padding_mask is None:
+        if is_causal and key_padding_mask is None:
             y = F.scaled_dot_product_attention(q, k, v, None, rate, True)
         else:
-            mask = self._mask(key_padding_mask, attn_mask, is_causal, n, length, s)
+            mask = self._mask(
+                key_padding_mask, attn_mask, is_causal, (n, length, key.shape[1]), q.dtype
+            )
             y = F.scaled_dot_product_attention(q, k, v, mask, rate)
         y = self.out_proj(y.transpose(1, 2).reshape(n, length, self.embed_dim))
         if not batched:
-            return y.squeeze(0), None if weights is None else weights.squeeze(0)
-        return (y if self.batch_first else y.transpose(0, 1)), weights
+            return y.squeeze(0), None
+        return (y if self.batch_first else y.transpose(0, 1)), None
 
-
-class TransformerEncoderLayer(Module):
-    """Self-attention and a two-layer network, each with a residual and a normalisation."""
-
-    def __init__(
+    def _general(
         self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Any = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: DType | None = None,
-    ):
-        super().__init__()
-        self.self_attn = MultiheadAttention(
-            d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype
+        inputs: tuple[Tensor, Tensor, Tensor],
+        padding: Tensor | None,
+        need_weights: bool,
+        mask: Tensor | None,
+        average: bool,
+        causal: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The way that stores the attention weights."""
+        swap = self.batch_first and inputs[0].ndim == 3
+        q, k, v = (x.transpose(0, 1) for x in inputs) if swap else inputs
+        if causal and mask is None:
+            rows = tc.arange(q.shape[0]).unsqueeze(1)
+            mask = tc.arange(k.shape[0]).unsqueeze(0) > rows
+        y, weights = F.multi_head_attention_forward(
+            q,
+            k,
+            v,
+            self.embed_dim,
+            self.num_heads,
+            self.in_proj_weight,
+            self.in_proj_bias,
+            self.bias_k,
+            self.bias_v,
+            self.add_zero_attn,
+            self.dropout,
+            self.out_proj.weight,
+            self.out_proj.bias,
+            training=self.training,
+            key_padding_mask=padding,
+            need_weights=need_weights,
+            attn_mask=mask,
+            use_separate_proj_weight=self.in_proj_weight is None,
+            q_proj_weight=self.q_proj_weight,
+            k_proj_weight=self.k_proj_weight,
+            v_proj_weight=self.v_proj_weight,
+            average_attn_weights=average,
         )
-        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
-        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
-        self.norm_first = norm_first
-        self.activation = getattr(F, activation) if isinstance(activation, str) else activation
-
-    def _attend(self, x: Tensor, mask: Any, padding: Any, causal: bool) -> Tensor:
-        y, _ = self.self_attn(
-            x, x, x, key_padding_mask=padding, need_weights=False, attn_mask=mask, is_causal=causal
-        )
-        return self.dropout1(y)
-
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
-
-    def forward(
-        self,
-        src: Tensor,
-        src_mask: Tensor | None = None,
-        src_key_padding_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        given = (src_mask, src_key_padding_mask, is_causal)
-        if self.norm_first:
-            x = src + self._attend(self.norm1(src), *given)
-            return x + self._feed(self.norm2(x))
-        x = self.norm1(src + self._attend(src, *given))
-        return self.norm2(x + self._feed(x))
-
-
-class TransformerEncoder(Module):
-    """``num_layers`` copies of an encoder layer, one after another."""
-
-    def __init__(
-        self,
-        encoder_layer: TransformerEncoderLayer,
-        num_layers: int,
-        norm: Module | None = None,
-        enable_nested_tensor: bool = True,
-        mask_check: bool = True,
-    ):
-        super().__init__()
-        self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
-        self.num_layers, self.norm = num_layers, norm
-
-    def forward(
-        self,
-        src: Tensor,
-        mask: Tensor | None = None,
-        src_key_padding_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)
+        return (y.transpose(0, 1) if swap else y), weights

@@ -13,8 +13,9 @@ from tracecc.nn import init
 from tracecc.nn.functional.run import run
 from tracecc.nn.modules.module import Module
 from tracecc.nn.parameter import Parameter
+from tracecc.nn.utils.rnn import PackedSequence, padded, repacked
 from tracecc.tensor import Tensor
-from tracecc.trace import scalar
+from tracecc.trace import scalar, suspended
 from tracecc_ir.types import DType
 
 
@@ -84,16 +85,22 @@ class _Recurrent(Module):
         bias = getattr(self, "bias_ih" + suffix) if self.bias else None
         return F.linear(x, getattr(self, "weight_ih" + suffix), bias)
 
-    def _run(self, input: Tensor, carries: list[Any]) -> tuple[Tensor, list[Any]]:
-        """All layers over [T, N, width]; ``carries`` holds one per layer and direction."""
+    def _run(
+        self, input: Tensor, carries: list[Any], runs: Tensor | None = None
+    ) -> tuple[Tensor, list[Any]]:
+        """All layers over [T, N, width]; ``carries`` holds one per layer and direction.
+
+        Where ``runs`` [T, N, 1] is False a sequence has ended: its state stays.
+        """
         x, last = input, list[Any]()
         for layer in range(self.num_layers):
             outputs = []
             for suffix in self._suffixes(layer):
+                step, projected = self._cell(suffix), self._project(x, suffix)
                 carry, y = scan(
-                    self._cell(suffix),
+                    step if runs is None else _pausing(step),
                     carries[len(last)],
-                    self._project(x, suffix),
+                    projected if runs is None else (projected, runs),
                     reverse=suffix.endswith("_reverse"),
                 )
                 last.append(carry)
@@ -141,11 +148,31 @@ class _Recurrent(Module):
         h = tc.stack(states, 0)
         return h if batched else h.squeeze(1)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From [T, N, in] ([N, T, in] if ``batch_first``) to all outputs and the last states."""
+    def _carries(self, hx: Any, x: Tensor, batched: bool) -> list[Any]:
+        return self._state(hx, x, batched)
+
+    def _final(self, last: list[Any], batched: bool) -> Any:
+        return self._stacked(last, batched)
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """From [T, N, in] ([N, T, in] if ``batch_first``) to all outputs and the last states.
+
+        A PackedSequence gives a PackedSequence; the states are in the sequences' own order.
+        """
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         x, batched = self._begin(input)
-        y, last = self._run(x, self._state(hx, x, batched))
-        return self._end(y, batched), self._stacked(last, batched)
+        y, last = self._run(x, self._carries(hx, x, batched))
+        return self._end(y, batched), self._final(last, batched)
+
+    def _packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        x, lengths = padded(input), input.lengths()
+        with suspended():
+            steps = tc.arange(lengths[0]).reshape(-1, 1, 1)
+            runs = steps < tc.tensor(lengths).reshape(1, -1, 1)
+        hx = _chosen(hx, input.sorted_indices)
+        y, last = self._run(x, self._carries(hx, x, True), runs)
+        return repacked(input, y), _chosen(self._final(last, True), input.unsorted_indices)
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"
@@ -159,6 +186,29 @@ class _Recurrent(Module):
             if getattr(self, name) != default:
                 shown += f", {name}={getattr(self, name)}"
         return shown
+
+
+def _chosen(states: Any, order: Tensor | None) -> Any:
+    """States [layers, N, ..] with the batch reordered."""
+    if states is None or order is None:
+        return states
+    if isinstance(states, tuple):
+        return tuple(_chosen(s, order) for s in states)
+    return states.index_select(1, order)
+
+
+def _pausing(step: Callable[[Any, Tensor], tuple[Any, Tensor]]) -> Callable[[Any, Any], Any]:
+    """A step that leaves the state of sequences that have ended."""
+
+    def paused(state: Any, x: tuple[Tensor, Tensor]) -> tuple[Any, Tensor]:
+        projected, runs = x
+        new, y = step(state, projected)
+        if isinstance(state, tuple):
+            kept = (tc.where(runs, a, b) for a, b in zip(new, state, strict=True))
+            return tuple(kept), y
+        return tc.where(runs, new, state), y
+
+    return paused
 
 
 class RNN(_Recurrent):
@@ -238,16 +288,12 @@ class LSTM(_Recurrent):
 
         return step
 
-    def forward(  # type: ignore[override]
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """From [T, N, in] to all outputs and the last states (h, c)."""
-        x, batched = self._begin(input)
+    def _carries(self, hx: Any, x: Tensor, batched: bool) -> list[Any]:
         h, c = (None, None) if hx is None else hx
-        carries = zip(self._state(h, x, batched), self._state(c, x, batched), strict=True)
-        y, last = self._run(x, list(carries))
-        hs, cs = (self._stacked([s[i] for s in last], batched) for i in (0, 1))
-        return self._end(y, batched), (hs, cs)
+        return list(zip(self._state(h, x, batched), self._state(c, x, batched), strict=True))
+
+    def _final(self, last: list[Any], batched: bool) -> Any:
+        return tuple(self._stacked([s[i] for s in last], batched) for i in (0, 1))
 
 
 def _lstm(gates: Tensor, c: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +10,16 @@ from typing import Any
 import tracecc as tc
 from tracecc.state import no_grad
 from tracecc.tensor import Tensor
+
+_FROM = {
+    "parametrizations": "tracecc.nn.utils.parametrizations",
+    "parametrize": "tracecc.nn.utils.parametrize",
+    "remove_spectral_norm": "tracecc.nn.utils.weights",
+    "remove_weight_norm": "tracecc.nn.utils.weights",
+    "rnn": "tracecc.nn.utils.rnn",
+    "spectral_norm": "tracecc.nn.utils.weights",
+    "weight_norm": "tracecc.nn.utils.weights",
+}
 
 __all__ = [
     "clip_grad_norm_",
@@ -19,6 +30,13 @@ __all__ = [
 ]
 
 Tensors = Tensor | Iterable[Tensor]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FROM:
+        raise AttributeError(f"module 'tracecc.nn.utils' has no attribute {name!r}")
+    module = importlib.import_module(_FROM[name])
+    return module if module.__name__.endswith("." + name) else getattr(module, name)
 
 
 def _gradients(parameters: Tensors) -> list[Tensor]:
