@@ -80,7 +80,7 @@ def _written_aliases(captured: Capture, leaves: list[Any]) -> frozenset[int]:
 def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
     """Runs the passes and hands the result to the backend."""
     backend = get_backend("cpu")
-    stages = dict(run_passes(graph, keep=backend.takes))
+    stages = dict(run_passes(graph, target=backend))
     executable = backend.compile_graph(stages["fused"])
     return stages, executable
 

@@ -332,7 +332,7 @@ def _graph(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> tuple[Graph
 def _compile(op: Op, attrs: Attrs, parts: Sequence[Any], kind: Any) -> Kernel:
     backend = get_backend("cpu")
     graph, found = _graph(op, attrs, parts, kind)
-    graph = pipeline.run(graph, keep=backend.takes)[-1][1]
+    graph = pipeline.run(graph, target=backend)[-1][1]
     read = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)
     used = tuple(i for i, v in enumerate(graph.inputs) if v in read)
     graph.inputs = [graph.inputs[i] for i in used]

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from tracecc_ir.graph import Graph, Node
+from tracecc_ir.graph import Graph
+from tracecc_ir.passes.pipeline import Target
 
 
 class Executable(Protocol):
@@ -38,14 +39,11 @@ class Executable(Protocol):
         """Memory plan, compile times and cache hits, as text."""
 
 
-class Backend(Protocol):
+class Backend(Target, Protocol):
     """A target."""
 
     def compile_graph(self, graph: Graph) -> Executable:
         """Compiles a graph with concrete shapes that went through the pipeline."""
-
-    def takes(self, node: Node) -> bool:
-        """Whether a composite of these types has a kernel of its own, and need not be opened."""
 
 
 _BACKENDS = {"cpu": "tracecc.backends.cpu.lower", "cuda": "tracecc.backends.cuda"}

@@ -7,18 +7,18 @@ import sys
 from tracecc import config
 from tracecc_ir.graph import Graph
 from tracecc_ir.passes import pipeline
-from tracecc_ir.passes.decompose import Keep, nothing
+from tracecc_ir.passes.pipeline import Target
 from tracecc_ir.printer import print_graph
 
 
 def run_passes(
-    graph: Graph, until: str | None = None, keep: Keep = nothing
+    graph: Graph, until: str | None = None, target: Target | None = None
 ) -> list[tuple[str, Graph]]:
     """`pipeline.run`; from level 2 each stage is printed, from level 3 each pass is verified."""
     level = config.debug_level()
     if level >= 3:
         pipeline.debug = True
-    return pipeline.run(graph, until, _print_stage if level >= 2 else None, keep)
+    return pipeline.run(graph, until, _print_stage if level >= 2 else None, target)
 
 
 def _print_stage(stage: str, graph: Graph) -> None:

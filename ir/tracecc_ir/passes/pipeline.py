@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tracecc_ir.errors import IRError
-from tracecc_ir.graph import Graph
+from tracecc_ir.graph import Graph, Node
 from tracecc_ir.parser import parse
 from tracecc_ir.passes.cse import cse
 from tracecc_ir.passes.dce import dce
-from tracecc_ir.passes.decompose import Keep, decompose, nothing
+from tracecc_ir.passes.decompose import decompose
 from tracecc_ir.passes.fold import fold
 from tracecc_ir.passes.fuse import fuse
 from tracecc_ir.passes.grad import expand_vjp
@@ -42,6 +42,21 @@ def _census(graph: Graph) -> Counter[str]:
     return Counter(node.op.name for node in graph.nodes)
 
 
+class Target(Protocol):
+    """What the passes ask of a backend."""
+
+    def takes(self, node: Node) -> bool:
+        """Whether a composite of these types has a kernel of its own, and need not be opened."""
+
+    def adapt(self, graph: Graph) -> Graph:
+        """The graph with what surrounds such kernels as they like it."""
+
+
+def adapt(graph: Graph) -> Graph:
+    """Where a backend's own rewriting goes; without one the graph stays."""
+    return graph
+
+
 class Stage(NamedTuple):
     """A name that users can ask a dump by, what runs, and why here."""
 
@@ -54,7 +69,7 @@ STAGES = (
     Stage("traced", (), "what the user wrote, forward and backward as one"),
     Stage("grad", (expand_vjp, dce), "derivatives first: rules know ops, not fused groups"),
     Stage("simplified", (clean,), "small before large: while composites are still one node each"),
-    Stage("decomposed", (decompose, clean), "fusion decides about primitives, not names"),
+    Stage("decomposed", (decompose, clean, adapt), "fusion decides about primitives, not names"),
     Stage("scalarized", (scalarize, clean), "loops want their long dimension innermost"),
     Stage("fused", (fuse,), "last, as nothing looks into a group afterwards"),
 )
@@ -74,7 +89,7 @@ def run(
     graph: Graph,
     until: str | None = None,
     on_stage: Callable[[str, Graph], Any] | None = None,
-    keep: Keep = nothing,
+    target: Target | None = None,
 ) -> list[tuple[str, Graph]]:
     """The graph after each stage.
 
@@ -82,7 +97,7 @@ def run(
         graph: what the tracer or a parser made.
         until: the last stage to run; all of them by default.
         on_stage: called with each stage's name and graph.
-        keep: which composites the backend has a kernel for; the others are opened.
+        target: the backend, for what only it knows; none, to open every composite.
 
     Raises:
         VerifyError: the graph given, or (``debug``) what a pass made of it, is malformed.
@@ -90,21 +105,28 @@ def run(
     names = [s.name for s in STAGES]
     if until is not None and until not in names:
         raise IRError(f"there is no stage {until!r}; expected one of {', '.join(names)}")
-
-    def opened(graph: Graph) -> Graph:
-        return decompose(graph, keep)
-
     verify(graph)
     results: list[tuple[str, Graph]] = []
     for stage in STAGES:
         for each in stage.passes:
-            graph = _checked(opened if each is decompose else each, graph)
+            graph = _checked(each if target is None else _aimed(each, target), graph)
         results.append((stage.name, graph))
         if on_stage is not None:
             on_stage(stage.name, graph)
         if stage.name == until:
             break
     return results
+
+
+def _aimed(each: Pass, target: Target) -> Pass:
+    """The pass as the backend wants it."""
+    if each is adapt:
+        return target.adapt
+
+    def decompose_the_rest(graph: Graph) -> Graph:
+        return decompose(graph, target.takes)
+
+    return decompose_the_rest if each is decompose else each
 
 
 def _checked(each: Pass, graph: Graph) -> Graph:

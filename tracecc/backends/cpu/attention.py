@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,13 +13,12 @@ from tracecc.backends.cpu import attention_kernels as source
 from tracecc.backends.cpu import attention_tiles as tiles
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.microkernel import compile_turn, tile
+from tracecc.backends.cpu.views import Rows, rows_of, whole
 from tracecc.backends.schedule_types import Plan, Ref, Stage
-from tracecc_ir.graph import Node
-from tracecc_ir.types import TensorType, f32
+from tracecc_ir.graph import Node, Value
+from tracecc_ir.types import f32
 
 BLOCK = 128  # Keys whose scores exist at a time.
-
-Strides = tuple[int, int, int]
 
 
 def _names(block: int) -> dict[str, Any]:
@@ -105,92 +104,101 @@ def _bits(x: float) -> int:
     return int(np.float32(x).view(np.int32))
 
 
-def _plain(type: TensorType) -> Strides:
-    """Strides of (all heads, nothing, rows) of a contiguous operand."""
-    rows, size = type.sizes[-2:]
-    return rows * size, 0, size
+def takes(node: Node) -> bool:
+    """Whether the kernels cover a node: f32 of any concrete sizes but empty ones.
+
+    A scale that is not positive would turn the largest score into the smallest.
+    """
+    types = [v.type for v in node.inputs]
+    plain = all(t.dtype is f32 and not t.is_symbolic and 0 not in t.sizes for t in types)
+    return plain and 0 < _scale(node) < math.inf
 
 
 def _scale(node: Node) -> float:
     scale = node.attrs["scale"]
-    return 1 / math.sqrt(node.inputs[-1].type.sizes[-1]) if scale is None else float(scale)
+    return 1 / math.sqrt(node.inputs[1].type.sizes[-1]) if scale is None else float(scale)
 
 
-def _covers(operands: Sequence[TensorType], scale: float) -> bool:
-    """Any sizes but empty ones; a negative scale would turn the maximum into a minimum."""
-    return all(t.dtype is f32 and 0 not in t.sizes for t in operands) and 0 < scale < math.inf
+def _plain(values: Sequence[Value]) -> list[Rows]:
+    """Contiguous operands or results as rows."""
+    found = [rows_of(whole(v), i) for i, v in enumerate(values)]
+    return [rows or Rows(i, 0, (0, 0, 0)) for i, rows in enumerate(found)]
 
 
-def plan_attention(node: Node) -> Plan | None:
-    """The plan of attention on contiguous f32 operands."""
-    types = [v.type for v in node.inputs]
-    if any(t.is_symbolic for t in types):
+def _refs(where: Literal["input", "output"], places: Sequence[Rows]) -> list[Ref | int]:
+    return [Ref(where, rows.place, 4 * rows.offset) for rows in places]
+
+
+def _constants(node: Node) -> list[Ref | int]:
+    """The last arguments that both kernels share."""
+    scale, v = _scale(node), tiles.vectors()
+    numbers = [int(node.attrs["causal"]), _bits(scale), _bits(scale * math.log2(math.e))]
+    return [*numbers, compile_turn(tile("f32"), v.lanes).address]
+
+
+def _plan(
+    kernel: toolchain.Kernel,
+    args: list[Ref | int],
+    units: int,
+    flops: int,
+    node: Node,
+    scratch: int,
+) -> Plan:
+    values = (*node.inputs, *node.outputs)
+    traffic = sum(4 * math.prod(v.type.sizes) for v in values)
+    grain = max(1, (1 << 20) * units // max(1, flops))
+    return Plan([Stage(kernel, args, units, grain, 4 * scratch, flops, traffic)])
+
+
+def plan_attention(
+    node: Node, reads: Sequence[Rows] | None = None, writes: Sequence[Rows] | None = None
+) -> Plan | None:
+    """The plan of attention.
+
+    Args:
+        node: the attention node.
+        reads, writes: where its operands and results lie; contiguous ones by default.
+    """
+    if not takes(node):
         return None
-    q, k, v = types
-    scale = node.attrs["scale"]
-    scale = 1 / math.sqrt(q.sizes[-1]) if scale is None else float(scale)
-    if not _covers(types, scale):
-        return None
-    out = node.outputs[0].type
-    (queries, d), (keys, e) = q.sizes[-2:], v.sizes[-2:]
-    products = math.prod(q.sizes[:-2])
-    lanes = tiles.vectors()
-    args: list[Ref | int] = [Ref("input", i) for i in range(3)]
-    args += [Ref("output", 0), Ref("output", 1), queries, keys, d, e, 1]
-    for t in (q, k, v, out):
-        args += _plain(t)
-    args += [int(node.attrs["causal"]), _bits(scale), _bits(scale * math.log2(math.e))]
-    args += [compile_turn(tile("f32"), lanes.lanes).address, tiles.compile_softmax(lanes).address]
+    reads, writes = reads or _plain(node.inputs), writes or _plain(node.outputs)
+    q, _, v = (x.type.sizes for x in node.inputs)
+    (queries, d), (keys, e), lanes = q[-2:], v[-2:], tiles.vectors()
+    args = [*_refs("input", reads), *_refs("output", writes), queries, keys, d, e]
+    args.append(q[-3] if len(q) > 2 else 1)
+    for rows in (*reads, writes[0]):
+        args += rows.strides
+    args += [*_constants(node), tiles.compile_softmax(lanes).address]
     args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes).address]
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
-    seen = keys / 2 if node.attrs["causal"] else keys
-    flops = int(2 * products * queries * seen * (d + e))
+    products = math.prod(q[:-2])
+    flops = 2 * products * queries * keys * (d + e) // (1 + node.attrs["causal"])
     units = products * -(-queries // lanes.width)
-    stage = Stage(
-        _forward(),
-        args,
-        units,
-        max(1, (1 << 20) * units // max(1, flops)),
-        scratch=4 * lanes.width * (3 * pad + BLOCK + 4),
-        flops=flops,
-        bytes=sum(4 * math.prod(t.sizes) for t in (q, k, v, out)),
-    )
-    return Plan([stage])
+    return _plan(_forward(), args, units, flops, node, lanes.width * (3 * pad + BLOCK + 4))
 
 
-def plan_attention_grad(node: Node) -> Plan | None:
-    """The plan of attention's gradient on contiguous f32 operands."""
-    types = [v.type for v in node.inputs]
-    if any(t.is_symbolic for t in types):
+def plan_attention_grad(
+    node: Node, reads: Sequence[Rows] | None = None, writes: Sequence[Rows] | None = None
+) -> Plan | None:
+    """The plan of attention's gradient; see `plan_attention`."""
+    if not takes(node):
         return None
-    g, q, k, v = types[:4]
-    scale = node.attrs["scale"]
-    scale = 1 / math.sqrt(q.sizes[-1]) if scale is None else float(scale)
-    if not _covers(types, scale):
-        return None
-    (queries, d), (keys, e) = q.sizes[-2:], v.sizes[-2:]
-    products = math.prod(q.sizes[:-2])
-    lanes = tiles.vectors()
-    args: list[Ref | int] = [Ref("input", i) for i in range(6)]
-    args += [Ref("output", i) for i in range(3)]
-    args += [queries, keys, d, e, 1]
-    for t in (g, q, k, v, q, k, v):
-        args += _plain(t)
-    args += [int(node.attrs["causal"]), _bits(scale), _bits(scale * math.log2(math.e))]
-    args += [compile_turn(tile("f32"), lanes.lanes).address, tiles.compile_weights(lanes).address]
+    reads, writes = reads or _plain(node.inputs), writes or _plain(node.outputs)
+    _, q, _, v = (x.type.sizes for x in node.inputs[:4])
+    (queries, d), (keys, e), lanes = q[-2:], v[-2:], tiles.vectors()
+    args = [*_refs("input", reads), *_refs("output", writes), queries, keys, d, e]
+    args.append(q[-3] if len(q) > 2 else 1)
+    for rows in (*reads[:4], *writes):
+        args += rows.strides
+    args += [*_constants(node), tiles.compile_weights(lanes).address]
     args += [tiles.compile_tile(lanes, "row", lanes.rows, n).address for n in (2, 1)]
     args += [*_row_tiles(), *_column_tiles(d)]
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
-    seen = keys / 2 if node.attrs["causal"] else keys
-    flops = int(2 * products * queries * seen * (3 * d + 2 * e))
-    tall = BLOCK + lanes.rows
-    stage = Stage(
-        _backward(),
-        args,
-        products,
-        max(1, (1 << 20) * products // max(1, flops)),
-        scratch=4 * lanes.width * (5 * pad + 2 * tall + 4) + 8 * pad * (keys + lanes.rows),
-        flops=flops,
-        bytes=2 * sum(4 * math.prod(t.sizes) for t in (g, q, k, v)),
-    )
-    return Plan([stage])
+    products = math.prod(q[:-2])
+    flops = 2 * products * queries * keys * (3 * d + 2 * e) // (1 + node.attrs["causal"])
+    scratch = lanes.width * (5 * pad + 2 * (BLOCK + lanes.rows) + 4)
+    scratch += 2 * pad * (keys + lanes.rows)
+    return _plan(_backward(), args, products, flops, node, scratch)
+
+
+PLANS = {"attention": plan_attention, "attention_grad": plan_attention_grad}

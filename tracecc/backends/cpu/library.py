@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tracecc.backends.cpu import attention, conv, driver, gemm, pool, rows, scatter
+from tracecc.backends.cpu import (
+    attention,
+    attention_layout,
+    conv,
+    driver,
+    gemm,
+    pool,
+    rows,
+    scatter,
+)
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
 
@@ -22,6 +31,7 @@ PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "dynamic_update": scatter.plan_dynamic_update,
     "attention": attention.plan_attention,
     "attention_grad": attention.plan_attention_grad,
+    attention_layout.GROUP.name: attention_layout.plan_group,
     "argmax": rows.plan_arg,
     "argmin": rows.plan_arg,
     "cumsum": rows.plan_running,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tracecc.backends.cpu import library, toolchain
+from tracecc.backends.cpu import attention, attention_layout, library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_epilogue import emit_epilogue
 from tracecc.backends.cpu.emit_kernels import emit
@@ -15,6 +15,7 @@ from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph, Node
 from tracecc_ir.passes.fuse import fuse
+from tracecc_ir.passes.pipeline import clean
 
 _met: set[str] = set()
 _known: dict[tuple[str, str], toolchain.Kernel] = {}
@@ -28,7 +29,8 @@ def compile_graph(graph: Graph) -> Executable:
     """
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
-    program = schedule(plain_products(graph), library.plan)
+    graph = attention_layout.as_steps(plain_products(graph))
+    program = schedule(graph, library.plan)
     compiled = 0
     bound = []
     for launch in program.launches:
@@ -59,7 +61,13 @@ def compile_graph(graph: Graph) -> Executable:
 
 def takes(node: Node) -> bool:
     """Whether a composite of these types has a kernel of its own, and need not be opened."""
-    return library.plan(node) is not None
+    return node.op.name in attention.PLANS and attention.takes(node)
+
+
+def adapt(graph: Graph) -> Graph:
+    """Groups what library kernels do by themselves around their op; before fusion."""
+    adapted = attention_layout.adapt(graph)
+    return graph if adapted is graph else clean(adapted)
 
 
 def _is_new(kernel: toolchain.Kernel) -> bool:
