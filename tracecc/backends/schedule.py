@@ -164,19 +164,23 @@ def _describe(number: int, launch: Launch) -> list[str]:
     return text
 
 
-def schedule(graph: Graph, planner: Planner = lambda node: None) -> Program:
+def schedule(
+    graph: Graph, planner: Planner = lambda node: None, *, lone: bool = False
+) -> Program:
     """Plans a fused graph of concrete sizes.
 
     Args:
         graph: after the fusion pass.
         planner: the backend's kernels of its own.
+        lone: whether one thread does all of a work unit. It then reads a row's state before it
+            writes it, so that reductions too may update state in place.
     """
-    return _Scheduler(graph, planner).run()
+    return _Scheduler(graph, planner, lone).run()
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, planner: Planner):
-        self.graph, self.planner = graph, planner
+    def __init__(self, graph: Graph, planner: Planner, lone: bool):
+        self.graph, self.planner, self.lone = graph, planner, lone
         self.launches: list[Launch] = []
         self.home: dict[Value, Buffer] = {}
         self.buffers: list[Buffer] = []
@@ -251,7 +255,7 @@ class _Scheduler:
             body = self._body(graph) if anchor is None else lower_body(graph)
         except Unfusable:
             return False
-        if any(body.reduced) or not inputs:
+        if not inputs or (any(body.reduced) and not self.lone):
             return False
         place = len(graph.inputs) + node.outputs.index(result)
         (target,) = [s.index for s in body.stores if s.tensor == place]

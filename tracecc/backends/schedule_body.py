@@ -12,6 +12,7 @@ from tracecc.backends.schedule_index import (
     SplitLoop,
     Unfusable,
     linear,
+    reshaped,
     row_major,
     split,
 )
@@ -264,8 +265,7 @@ class _Lowering:
                 for a, (i, n) in enumerate(zip(m, x.shape, strict=True))
             )
         if name == "reshape":
-            index = linear(m, row_major(node.output.shape), self.n)
-            return split(index, x.shape, self.body.extents)
+            return reshaped(m, node.output.shape, x.shape, self.body.extents)
         raise Unfusable(f"{name} does not fuse")
 
     def _reduce(self, node: Node, m: Mapping, guard: int) -> int:

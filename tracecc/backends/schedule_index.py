@@ -84,6 +84,56 @@ def split(index: Affine, sizes: Sequence[int], extents: Sequence[int]) -> Mappin
     return tuple(reversed(result))
 
 
+def reshaped(
+    mapping: Mapping, sizes: Sequence[int], into: Sequence[int], extents: Sequence[int]
+) -> Mapping:
+    """The index of an array of shape ``sizes`` as one of the same array in shape ``into``.
+
+    Runs of dimensions with equal products are treated apart, and the first of a run takes what the
+    others leave: an index that a guard keeps out of memory may lie outside of them.
+
+    Raises:
+        SplitLoop, Unfusable: see `split`.
+    """
+    result: list[Affine] = []
+    for first, last, start, stop in _runs(sizes, into):
+        shape = into[start:stop]
+        index = linear(mapping[first:last], row_major(sizes[first:last]), len(extents))
+        if shape:
+            result += _split_run(index, shape, extents)
+    return tuple(result)
+
+
+def _split_run(index: Affine, shape: Sequence[int], extents: Sequence[int]) -> list[Affine]:
+    """The index of one run; dimensions of size 1 have index 0."""
+    large = [k for k, size in enumerate(shape) if size != 1]
+    parts = [_zero(index) for _ in shape]
+    for k in reversed(large[1:]):
+        index, parts[k] = _divide(index, shape[k], extents)
+    if large:
+        parts[large[0]] = index
+    return parts
+
+
+def _runs(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """The shortest runs of dimensions of two shapes of one size with equal products."""
+    runs, i, j = [], 0, 0
+    while i < len(a) or j < len(b):
+        first, start = i, j
+        left = right = 1
+        if i < len(a):
+            left, i = a[i], i + 1
+        if j < len(b):
+            right, j = b[j], j + 1
+        while left != right:
+            if left < right and i < len(a):
+                left, i = left * a[i], i + 1
+            else:
+                right, j = right * b[j], j + 1
+        runs.append((first, i, start, j))
+    return runs
+
+
 def _zero(like: Affine) -> Affine:
     return Affine(0, (0,) * len(like.coefs))
 
