@@ -22,13 +22,13 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple
     gradients flow. Results of movement ops may alias their inputs: functions that users call
     return them through `view` or `own`.
     """
-    for t in inputs:
-        if not isinstance(t, Tensor):
-            raise TypeError(f"{op.name}() expects Tensors, given {type(t).__name__}")
-    attrs = op.bind(attrs or {})
     trace = thread.trace
-    run = _evaluate if trace is None else trace.emit
-    outputs = run(op, inputs, attrs)
+    attrs = op.bind(attrs or {})
+    if trace is None:
+        outputs = _evaluate(op, inputs, attrs)
+    else:
+        _check(op, inputs)
+        outputs = trace.emit(op, inputs, attrs)
     if thread.grad_enabled and op.differentiable:
         for t in inputs:
             if t._requires_grad:
@@ -37,11 +37,23 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Attrs | None = None) -> tuple
     return outputs
 
 
+def _check(op: Op, inputs: Sequence[Tensor]) -> None:
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{op.name}() expects Tensors, given {type(t).__name__}")
+
+
 def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Attrs) -> tuple[Tensor, ...]:
-    types = op.result_types([t._type for t in inputs], attrs)
-    arrays = [t._array if t._array is not None else t._numpy() for t in inputs]
+    try:
+        types = op.result_types([t._type for t in inputs], attrs)
+        arrays = [t._array if t._array is not None else t._numpy() for t in inputs]
+    except AttributeError:
+        _check(op, inputs)
+        raise
     made = evaluate(op, arrays, attrs)
-    return tuple(wrap(np.asarray(a), type) for a, type in zip(made, types, strict=True))
+    if len(made) == 1:
+        return (wrap(np.asarray(made[0]), types[0]),)
+    return tuple([wrap(np.asarray(a), t) for a, t in zip(made, types, strict=True)])
 
 
 class TensorEmitter:

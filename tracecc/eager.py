@@ -126,7 +126,7 @@ def heavy(op: Op, arrays: Arrays, attrs: Attrs) -> bool:
     weight = _WEIGHTS.get(op.name)
     if weight is not None:
         bound = HEAVY // weight
-        return any(a.size >= bound for a in arrays)
+        return max([a.size for a in arrays]) >= bound
     work = _WORK.get(op.name)
     return work is not None and work(arrays, attrs) >= HEAVY
 
@@ -136,7 +136,7 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
 
     Results may be views of the operands and may be read-only, as those of the reference.
     """
-    if (op.name in _WEIGHTS or op.name in _WORK) and heavy(op, arrays, attrs):
+    if heavy(op, arrays, attrs):
         return _evaluate_heavy(op, arrays, attrs)
     if op.name == "reshape" and arrays[0].size >= HEAVY and not arrays[0].flags.c_contiguous:
         view = arrays[0].view()

@@ -117,7 +117,7 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
     """
     if op.name == "constant":
         number = np.asarray(attrs["value"]).astype(attrs["dtype"].numpy)
-        return (np.broadcast_to(number, attrs["shape"]),)
+        return (_repeated(number, attrs["shape"]),)
     if op.reference is not None:
         result = op.reference(*arrays, **attrs)
         return result if isinstance(result, tuple) else (result,)
@@ -127,6 +127,15 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
         raise IRError(f"{op.name} has no reference and no decomposition, so it cannot be evaluated")
     made = op.decomposition(*(Expr(a, EMITTER) for a in arrays), **attrs)
     return tuple(e.value for e in (made if isinstance(made, tuple) else (made,)))
+
+
+def _repeated(number: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A read-only array that is one number everywhere."""
+    if number.dtype.kind == "V":  # bfloat16, which has no buffer
+        return np.broadcast_to(number, shape)
+    made: np.ndarray = np.ndarray(shape, number.dtype, number.data, 0, (0,) * len(shape))
+    made.flags.writeable = False
+    return made
 
 
 def _cond(arrays: Arrays, then: Graph, otherwise: Graph) -> list[np.ndarray]:

@@ -30,6 +30,7 @@ Kind = Literal[
     "index",  # gather, scatter, sort, argmax
     "random",
     "linalg",
+    "library",  # elementwise functions that no backend has a kernel for: the interpreter runs them
     "control",  # ops that hold graphs: call, cond, while, scan
     "composite",  # has a decomposition into other ops
     "kernel",  # a fused group
@@ -210,6 +211,8 @@ class Op:
 
     def bind(self, attrs: Attrs) -> dict[str, Any]:
         """All attributes in declared order with defaults; raises on unknown or missing ones."""
+        if tuple(attrs) == self.attr_names:
+            return dict(attrs)
         unknown = [k for k in attrs if k not in self.attr_names]
         if unknown:
             raise TypeRuleError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracecc.dispatch import own
 from tracecc.functional.core import (
+    apply,
     broadcast_shapes,
     check_tensor,
     default_dtype,
@@ -184,10 +185,29 @@ def nan_to_num(
 
 
 def _arithmetic(op: Op, input: Any, other: Any, as_float: bool = False) -> Tensor:
+    if _alike(input, other) and (not as_float or input._type.dtype.kind == "float"):
+        return apply(op, (input, other))[0]
+    if type(other) is float and _is_float(input):
+        return apply(op, (input, splat(other, input._type.shape, input._type.dtype)))[0]
     dtype = promoted(input, other)
     if as_float and dtype.kind != "float":
         dtype = default_dtype()
     return emit(op, *match(input, other, dtype=dtype))
+
+
+def _alike(x: Any, y: Any) -> bool:
+    """Whether these are tensors of one type, which neither promote nor broadcast."""
+    return (
+        isinstance(x, Tensor)
+        and isinstance(y, Tensor)
+        and x._type == y._type
+        and not (x._weak or y._weak)
+    )
+
+
+def _is_float(x: Any) -> bool:
+    """Whether this is a tensor whose dtype a Python number takes."""
+    return isinstance(x, Tensor) and x._type.dtype.kind == "float" and not x._weak
 
 
 def _scaled(other: Any, alpha: Any) -> Any:
