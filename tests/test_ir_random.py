@@ -31,6 +31,9 @@ many = settings(
 def check(before: Graph, inputs: list, state: list) -> None:
     """Every pass alone and the pipeline in order leave outputs and updates as they were."""
     expected = interpret(before, inputs, state)
+    # Passes may change the order of a sum, so that a double that came from floats differs as they.
+    made_of_f32 = any(v.dtype.name == "f32" for n in before.nodes for v in (*n.inputs, *n.outputs))
+    tolerance = 2e-4 if made_of_f32 else 1e-9
     alone = [(name, each(before)) for name, each in PASSES.items() if name != "fuse"]
     graph, after = before, []
     for stage in STAGES:
@@ -43,7 +46,6 @@ def check(before: Graph, inputs: list, state: list) -> None:
         assert print_graph(parse(text)) == text, name
         found = interpret(made, inputs, state)
         for wanted, got in zip((*expected[0], *expected[1]), (*found[0], *found[1]), strict=True):
-            tolerance = 2e-4 if wanted.dtype == np.float32 else 1e-9
             np.testing.assert_allclose(got, wanted, tolerance, tolerance, err_msg=name)
 
 
