@@ -30,7 +30,7 @@ def compile_graph(graph: Graph) -> Executable:
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
     graph = attention_layout.as_steps(plain_products(graph))
-    program = schedule(graph, library.plan)
+    program = schedule(graph, library.plan, lone=True)
     compiled = 0
     bound = []
     for launch in program.launches:
