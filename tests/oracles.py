@@ -125,6 +125,10 @@ DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+# Operands in which there is no derivative.
+CONSTANT = {"igamma": (0,), "igammac": (0,), "zeta": (0,)}
+
+
 def to_torch(array: np.ndarray) -> Any:
     import torch
 
@@ -281,6 +285,10 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         ours = np.linalg.svd(x.numpy(), full)
         return signed(u, ours[0], -2), s, signed(v, ours[2], -1)
 
+    def polynomial(x: Any, n: Any, family: str) -> Any:
+        name, kind = family.rsplit("_", 1)
+        return getattr(torch.special, f"{name}_polynomial_{kind}")(x, n)
+
     def cofactor(x: Any) -> Any:
         return torch.func.vjp(torch.linalg.det, x)[1](torch.ones(x.shape[:-2], dtype=x.dtype))[0]
 
@@ -290,6 +298,8 @@ def torch_table() -> dict[str, Callable[..., Any]]:
 
     def lu_order(pivots: Any, size: int) -> Any:
         unit = torch.zeros((*pivots.shape[:-1], size, pivots.shape[-1]))
+        if not unit.numel():
+            return torch.arange(size).expand(*pivots.shape[:-1], size)
         return torch.lu_unpack(unit, pivots, unpack_data=False)[0].argmax(-2)
 
     same = {
@@ -301,6 +311,8 @@ def torch_table() -> dict[str, Callable[..., Any]]:
     table: dict[str, Callable[..., Any]] = {
         name: getattr(torch, name) for names in same for name in names.split()
     }
+    in_special = "i0 i0e i1 i1e bessel_j0 bessel_j1 bessel_y0 bessel_y1 erfcx ndtri zeta"
+    table |= {name: getattr(torch.special, name) for name in in_special.split()}
     table |= {
         "div": torch.true_divide,
         "floor_div": torch.floor_divide,
@@ -364,6 +376,16 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         "eigh": eigh,
         "svd": svd,
         "qr": lambda x, complete: torch.linalg.qr(x, "complete" if complete else "reduced"),
+        "igamma": torch.special.gammainc,
+        "igammac": torch.special.gammaincc,
+        "k0": torch.special.modified_bessel_k0,
+        "k1": torch.special.modified_bessel_k1,
+        "k0e": torch.special.scaled_modified_bessel_k0,
+        "k1e": torch.special.scaled_modified_bessel_k1,
+        "airy": torch.special.airy_ai,
+        "polynomial": polynomial,
+        "nextafter": torch.nextafter,
+        "gcd": torch.gcd,
         "householder_qr": lambda x: tuple(torch.geqrf(x)),
     }
     return table

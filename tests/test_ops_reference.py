@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from oracles import (
+    CONSTANT,
     DIRECTIONS,
     Tape,
     Value,
@@ -27,7 +28,8 @@ from tracecc_ir.types import DTYPES, TensorType, bf16, f16, f32, f64, i32, i64, 
 PRIMITIVES = [op for op in OPS.values() if op.reference is not None]
 DIFFERENTIABLE = [op for op in PRIMITIVES if op.differentiable]
 # PyTorch's own error, where it is larger than ours.
-THEIR_ERROR = {"polygamma": 1e-8}
+THEIR_ERROR = {"polygamma": 1e-8, "bessel_j0": 1e-6, "bessel_j1": 1e-6}
+THEIR_ERROR |= {"bessel_y0": 1e-6, "bessel_y1": 1e-6, "airy": 1e-6, "ndtri": 1e-9}
 TOLERANCE = {f64: 1e-11, f32: 2e-5, f16: 2e-3, bf16: 1.6e-2}
 
 
@@ -60,8 +62,9 @@ def test_type_rule_says_what_the_reference_returns(op):
             assert tuple(map(type_of_array, results)) == expected, sample
 
 
-def float_operands(sample):
-    return [i for i, a in enumerate(sample.inputs) if a.dtype == np.float64]
+def float_operands(op, sample):
+    fixed = CONSTANT.get(op.name, ())
+    return [i for i, a in enumerate(sample.inputs) if a.dtype == np.float64 and i not in fixed]
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=by_name)
@@ -69,7 +72,7 @@ def test_gradients_match_finite_differences_to_second_order(op):
     rng = np.random.default_rng(1)
     restrict = DIRECTIONS.get(op.name, lambda x: x)
     for sample in samples_of(op, rng, f64 if f64 in op.dtypes else op.dtypes[0]):
-        wrt = float_operands(sample)
+        wrt = float_operands(op, sample)
         outputs = run(op, sample.inputs, sample.attrs)
         live = [i for i, y in enumerate(outputs) if y.dtype == np.float64]
         if not wrt or not live:
@@ -198,7 +201,7 @@ def test_gradients_at_ties_and_zeros_match_pytorch(name, torch_ops):
     op = OPS[name]
     rng = np.random.default_rng(3)
     for sample in samples_of(op, rng, f64):
-        wrt = float_operands(sample)
+        wrt = float_operands(op, sample)
         inputs = [np.round(a) if i in wrt else a for i, a in enumerate(sample.inputs)]
         attrs = op.bind(sample.attrs)
         tensors = [to_torch(a) for a in inputs]

@@ -76,8 +76,8 @@ METHODS = """
     angle conj conj_physical copysign corrcoef cov diagflat diagonal_scatter float_power frexp
     heaviside index_reduce isreal ldexp logaddexp2 mode mvlgamma nanquantile narrow_copy
     quantile resolve_conj resolve_neg select_scatter sgn slice_scatter trace unique_consecutive
-    unsafe_chunk unsafe_split unsafe_split_with_sizes as_strided_scatter nonzero_static histogram
-    logdet
+    gcd i0 igamma igammac lcm nextafter unsafe_chunk unsafe_split unsafe_split_with_sizes
+    as_strided_scatter nonzero_static histogram logdet
 """
 
 IN_PLACE = """
@@ -91,7 +91,8 @@ IN_PLACE = """
     multiply nan_to_num ne neg negative not_equal pow rad2deg reciprocal relu remainder renorm
     round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt square sub
     subtract tan tanh tril triu true_divide trunc xlogy
-    copysign float_power heaviside index_reduce ldexp mvlgamma sgn
+    copysign float_power gcd heaviside i0 igamma igammac index_reduce lcm ldexp mvlgamma nextafter
+    sgn
 """
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from tracecc.functional import FUNCTIONS
-from tracecc.functional.extra import (
-    entr,
-    multigammaln,
-    ndtr,
-    spherical_bessel_j0,
-    xlog1py,
-)
+from tracecc.functional import FUNCTIONS, extra
 
 _SAME = """digamma erf erfc erfinv exp2 expm1 log1p log_softmax logit logsumexp polygamma round sinc
     softmax xlogy"""
 _RENAMED = {"expit": "sigmoid", "gammaln": "lgamma", "psi": "digamma"}
+_RENAMED |= {"gammainc": "igamma", "gammaincc": "igammac"}
+_OWN = """airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 entr erfcx i0 i0e i1 i1e log_ndtr
+    modified_bessel_k0 modified_bessel_k1 multigammaln ndtr ndtri scaled_modified_bessel_k0
+    scaled_modified_bessel_k1 spherical_bessel_j0 xlog1py zeta"""
 
-globals().update({name: FUNCTIONS[name] for name in _SAME.split()})
-globals().update({name: FUNCTIONS[other] for name, other in _RENAMED.items()})
+_FOUND = {name: FUNCTIONS[name] for name in _SAME.split()}
+_FOUND |= {name: FUNCTIONS[other] for name, other in _RENAMED.items()}
+_FOUND |= {name: getattr(extra, name) for name in _OWN.split()}
+_FOUND |= {"modified_bessel_i0": extra.i0, "modified_bessel_i1": extra.i1}
+_FOUND |= extra.POLYNOMIALS
 
-__all__ = ["entr", "multigammaln", "ndtr", "spherical_bessel_j0", "xlog1py"]
-__all__.extend([*_SAME.split(), *_RENAMED])
+globals().update(_FOUND)
+__all__ = list(_FOUND)

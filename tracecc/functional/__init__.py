@@ -68,7 +68,8 @@ PUBLIC: dict[ModuleType, str] = {
         permute_copy real select_copy select_scatter slice_scatter split_copy split_with_sizes_copy
         squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unique_consecutive unravel_index
         unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy""",
-    extra: """angle copysign float_power frexp heaviside ldexp logaddexp2 mvlgamma polygamma sgn""",
+    extra: """angle copysign float_power frexp gcd heaviside i0 igamma igammac lcm ldexp nextafter
+         logaddexp2 mvlgamma polygamma sgn""",
     random: """bernoulli multinomial normal poisson rand rand_like randint randint_like randn
         randn_like randperm""",
 }

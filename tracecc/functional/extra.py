@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tracecc.functional.core import (
@@ -37,8 +38,12 @@ from tracecc.functional.pointwise import (
 )
 from tracecc.functional.pointwise import pow as pow_
 from tracecc.functional.reductions import sum as sum_
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
+from tracecc_ir.errors import NotDifferentiable
+from tracecc_ir.op import Op
+from tracecc_ir.ops.special_bessel import FAMILIES
 from tracecc_ir.types import f64, i32
 
 sgn = sign
@@ -167,3 +172,109 @@ def spherical_bessel_j0(x: Tensor) -> Tensor:
     infinite = eq(abs_(y), math.inf)
     safe = where(zero, 1.0, where(infinite, 1.0, y))
     return where(zero, 1.0, where(infinite, 0.0, div(sin(safe), safe)))
+
+
+def _library(name: str, op: Op, doc: str) -> Callable[[Tensor], Tensor]:
+    def function(input: Tensor) -> Tensor:
+        return emit(op, to_float(check_tensor(name, input)))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+i0 = _library("i0", ops.i0, "The modified Bessel function I_0.")
+i0e = _library("i0e", ops.i0e, "exp(-|x|) I_0(x).")
+i1 = _library("i1", ops.i1, "The modified Bessel function I_1.")
+i1e = _library("i1e", ops.i1e, "exp(-|x|) I_1(x).")
+bessel_j0 = _library("bessel_j0", ops.bessel_j0, "The Bessel function J_0.")
+bessel_j1 = _library("bessel_j1", ops.bessel_j1, "The Bessel function J_1.")
+bessel_y0 = _library("bessel_y0", ops.bessel_y0, "The Bessel function Y_0.")
+bessel_y1 = _library("bessel_y1", ops.bessel_y1, "The Bessel function Y_1.")
+modified_bessel_k0 = _library("modified_bessel_k0", ops.k0, "The modified Bessel function K_0.")
+modified_bessel_k1 = _library("modified_bessel_k1", ops.k1, "The modified Bessel function K_1.")
+scaled_modified_bessel_k0 = _library("scaled_modified_bessel_k0", ops.k0e, "exp(x) K_0(x).")
+scaled_modified_bessel_k1 = _library("scaled_modified_bessel_k1", ops.k1e, "exp(x) K_1(x).")
+airy_ai = _library("airy_ai", ops.airy, "The Airy function Ai.")
+erfcx = _library("erfcx", ops.erfcx, "exp(x^2) erfc(x), which does not underflow.")
+ndtri = _library("ndtri", ops.ndtri, "The inverse of `ndtr`.")
+
+
+def log_ndtr(input: Tensor) -> Tensor:
+    """The logarithm of `ndtr`, accurate in the left tail."""
+    x = to_float(input)
+    left = lt(x, -1.0)
+    low, high = where(left, x, -1.0), where(left, 0.0, x)
+    tail = log(mul(erfcx(mul(low, -math.sqrt(0.5))), 0.5))
+    tail = sub(tail, mul(mul(low, low), 0.5))
+    rest = log1p(mul(erfc(mul(high, math.sqrt(0.5))), -0.5))
+    return where(isnan(x), x, where(left, tail, rest))
+
+
+def _pair(name: str, input: Any, other: Any) -> list[Tensor]:
+    dtype = promoted(input, other)
+    return match(input, other, dtype=dtype if dtype.kind == "float" else default_dtype())
+
+
+def _in_second(name: str, op: Op, doc: str) -> Callable[[Any, Any], Tensor]:
+    def function(input: Any, other: Any) -> Tensor:
+        if thread.grad_enabled and isinstance(input, Tensor) and input._requires_grad:
+            raise NotDifferentiable(
+                f"the derivative for '{name}' in its first argument is not implemented; detach() it"
+            )
+        return emit(op, *_pair(name, input, other))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc + " Differentiable in the second argument."
+    return function
+
+
+igamma = _in_second("igamma", ops.igamma, "The regularised lower incomplete gamma function.")
+igammac = _in_second("igammac", ops.igammac, "The regularised upper incomplete gamma function.")
+zeta = _in_second("zeta", ops.zeta, "Hurwitz's zeta: the sum of (other + k)^-input over k >= 0.")
+
+
+def _polynomial(family: str, shifted: bool = False) -> Callable[[Any, Any], Tensor]:
+    def function(input: Any, n: Any) -> Tensor:
+        x, degree = _pair(family, input, n)
+        return emit(ops.polynomial, sub(mul(x, 2.0), 1.0) if shifted else x, degree, family=family)
+
+    kind, letter = family.rsplit("_", 1)
+    name = f"{'shifted_' if shifted else ''}{kind}_polynomial_{letter}"
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"The polynomial {letter.upper()}_n of the {kind} family; values only."
+    return function
+
+
+POLYNOMIALS = {
+    f.__name__: f
+    for f in [
+        *map(_polynomial, FAMILIES),
+        *(_polynomial(f"chebyshev_{k}", shifted=True) for k in "tuvw"),
+    ]
+}
+
+
+def gcd(input: Tensor, other: Tensor) -> Tensor:
+    """The greatest common divisor of integers."""
+    return emit(ops.gcd, *_integers("gcd", input, other))
+
+
+def lcm(input: Tensor, other: Tensor) -> Tensor:
+    """The least common multiple of integers."""
+    x, y = _integers("lcm", input, other)
+    divisor = emit(ops.gcd, x, y)
+    whole = emit(ops.trunc_div, x, where(eq(divisor, 0), 1, divisor))
+    return abs_(mul(whole, y))
+
+
+def _integers(name: str, input: Tensor, other: Tensor) -> list[Tensor]:
+    x, y = match(input, other)
+    if x.dtype.kind != "int":
+        raise RuntimeError(f"{name}() expects integer tensors, given {x.dtype.public}")
+    return [x, y]
+
+
+def nextafter(input: Tensor, other: Tensor) -> Tensor:
+    """The next number from ``input`` towards ``other``."""
+    return emit(ops.nextafter, *match(input, other))

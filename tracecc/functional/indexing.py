@@ -237,6 +237,11 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of ``input`` with the slices that ``index`` names filled with one number."""
+    if isinstance(value, Tensor) and value._requires_grad:  # an index given twice counts once
+        from tracecc.functional.pointwise import where
+
+        none = splat(False, input._type.shape, bool_)
+        return where(_rows("index_fill", none, dim, index, True, "set"), value, input)
     return _rows("index_fill", input, dim, index, value, "set")
 
 

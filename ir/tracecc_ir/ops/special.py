@@ -88,7 +88,13 @@ def _erfc_of_positive(x: np.ndarray) -> np.ndarray:
     # exp(-x^2) in two factors: the square of x with a short mantissa is exact.
     high = np.round(x * 65536) / 65536
     gauss = np.exp(-high * high) * np.exp((high - x) * (high + x))
-    return gauss * _horner((x - 3) / (x + 3), ERFC_SERIES) / (1 + 2 * x)
+    return gauss * scaled_erfc(x)
+
+
+def scaled_erfc(x: np.ndarray) -> np.ndarray:
+    """exp(x^2) erfc(x) for x >= 0."""
+    t = np.where(np.isinf(x), 1.0, (x - 3) / (x + 3))
+    return _horner(t, ERFC_SERIES) / (1 + 2 * x)
 
 
 def erfinv(y: np.ndarray) -> np.ndarray:
