@@ -117,6 +117,23 @@ class ModuleList(_Listed):
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
 
+    def __repr__(self) -> str:
+        """Equal neighbours are shown once, with their number."""
+        shown = [repr(m) for m in self]
+        if not shown:
+            return f"{self._get_name()}()"
+        lines, start = [], 0
+        for i in range(1, len(shown) + 1):
+            if i < len(shown) and shown[i] == shown[start]:
+                continue
+            text = shown[start].replace("\n", "\n  ")
+            several = i - start > 1
+            lines.append(
+                f"({start}-{i - 1}): {i - start} x {text}" if several else f"({start}): {text}"
+            )
+            start = i
+        return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
     def __iadd__(self, other: Iterable[Module]) -> ModuleList:
         return self.extend(other)
 

@@ -102,6 +102,13 @@ class Bilinear(Module):
         )
 
 
+def _reset_table(weight: Parameter, padding_idx: int | None) -> None:
+    init.normal_(weight)
+    if padding_idx is not None:
+        with tc.no_grad():
+            weight[padding_idx].fill_(0)
+
+
 class Embedding(Module):
     """A table of vectors, looked up by integers.
 
@@ -141,10 +148,7 @@ class Embedding(Module):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with tc.no_grad():
-                self.weight[self.padding_idx].fill_(0)
+        _reset_table(self.weight, self.padding_idx)
 
     @classmethod
     def from_pretrained(
@@ -167,7 +171,15 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         shown = f"{self.num_embeddings}, {self.embedding_dim}"
-        return shown if self.padding_idx is None else f"{shown}, padding_idx={self.padding_idx}"
+        if self.padding_idx is not None:
+            shown += f", padding_idx={self.padding_idx}"
+        if self.max_norm is not None:
+            shown += f", max_norm={self.max_norm}"
+        if self.norm_type != 2:
+            shown += f", norm_type={self.norm_type}"
+        if self.scale_grad_by_freq:
+            shown += f", scale_grad_by_freq={self.scale_grad_by_freq}"
+        return shown + (", sparse=True" if self.sparse else "")
 
 
 class EmbeddingBag(Module):
@@ -207,14 +219,16 @@ class EmbeddingBag(Module):
         if _weight is None:
             self.reset_parameters()
 
-    reset_parameters = Embedding.reset_parameters
+    def reset_parameters(self) -> None:
+        _reset_table(self.weight, self.padding_idx)
 
     @classmethod
     def from_pretrained(
         cls, embeddings: Tensor, freeze: bool = True, **options: Any
     ) -> EmbeddingBag:
         """A layer over a given table [n, d]."""
-        made = cls(*embeddings.shape, _weight=embeddings, **options)
+        rows, columns = embeddings.shape
+        made = cls(rows, columns, _weight=embeddings, **options)
         made.weight.requires_grad = not freeze
         return made
 

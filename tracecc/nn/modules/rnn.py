@@ -169,7 +169,7 @@ class _Recurrent(Module):
         x, lengths = padded(input), input.lengths()
         with suspended():
             steps = tc.arange(lengths[0]).reshape(-1, 1, 1)
-            runs = steps < tc.tensor(lengths).reshape(1, -1, 1)
+            runs = steps < tc.as_tensor(lengths).reshape(1, -1, 1)
         hx = _chosen(hx, input.sorted_indices)
         y, last = self._run(x, self._carries(hx, x, True), runs)
         return repacked(input, y), _chosen(self._final(last, True), input.unsorted_indices)
@@ -351,7 +351,9 @@ class _Cell(Module):
         return tc.zeros(*input.shape[:-1], self.hidden_size, dtype=input.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        shown = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        kind = getattr(self, "nonlinearity", "tanh")
+        return shown if kind == "tanh" else f"{shown}, nonlinearity={kind}"
 
 
 class RNNCell(_Cell):

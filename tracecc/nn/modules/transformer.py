@@ -27,7 +27,7 @@ def _hint(mask: Tensor | None, causal: bool | None) -> bool:
 class _Layer(Module):
     """What encoder and decoder layers share: the feed-forward half, norms and dropouts."""
 
-    _attentions = ("self_attn",)
+    _attentions: tuple[str, ...] = ("self_attn",)
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class Transformer(Module):
     ):
         super().__init__()
         options = (dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first)
-        more = {"bias": bias, "dtype": dtype}
+        more: dict[str, Any] = {"bias": bias, "dtype": dtype}
 
         def norm() -> LayerNorm:
             return LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)

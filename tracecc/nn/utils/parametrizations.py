@@ -44,12 +44,12 @@ class _SpectralNorm(Module):
         matrix = as_matrix(weight.detach(), dim)
         for name, size in (("_u", matrix.shape[0]), ("_v", matrix.shape[1])):
             self.register_buffer(name, normalize(tc.randn(size), dim=0, eps=eps))
-        power_iteration(matrix, self._u, self._v, 15, eps)
+        power_iteration(matrix.T, self._v, self._u, 15, eps)
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = as_matrix(weight, self.dim)
         if self.training:
-            power_iteration(matrix, self._u, self._v, self.n_power_iterations, self.eps)
+            power_iteration(matrix.T, self._v, self._u, self.n_power_iterations, self.eps)
         return weight / singular_value(matrix, self._u, self._v)
 
     def right_inverse(self, value: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def numbers(t: Any) -> list[int]:
 def _fixed(values: Sequence[int]) -> Tensor:
     """An int64 tensor that has numbers, even inside a trace."""
     with suspended():
-        return tc.tensor(list(values), dtype=tc.int64)
+        return tc.as_tensor(list(values), dtype=tc.int64)
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:

@@ -32,7 +32,7 @@ def as_matrix(weight: Tensor, dim: int) -> Tensor:
 
 @no_grad()
 def power_iteration(weight: Tensor, u: Tensor, v: Tensor, steps: int, eps: float) -> None:
-    """Moves ``u`` and ``v``, in place, towards the first singular vectors of a matrix."""
+    """Moves ``v``, then ``u``, in place, towards the first singular vectors of a matrix."""
     w = weight.detach()
     for _ in range(steps):
         v.copy_(normalize(w.T @ u, dim=0, eps=eps))
