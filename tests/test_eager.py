@@ -16,7 +16,7 @@ from tracecc_ir.op import OPS, Expr, Op, Sample
 from tracecc_ir.types import DType, bf16, f16, f32, f64, type_of_array
 
 TOLERANCE = {f64: 1e-11, f32: 2e-5, f16: 2e-3, bf16: 1.6e-2}
-HEAVY = sorted({*eager._WEIGHTS, *eager._WORK})
+HEAVY = sorted({*eager._WEIGHTS, *eager._WORK} - {"call"})
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_empty_and_zero_dimensional_operands(everything_heavy):
 
 
 def derivative_cases() -> list[str]:
-    return sorted(eager._JOINT - {"lgamma", "digamma", "polygamma"})
+    return sorted(eager._JOINT - {"call", "lgamma", "digamma", "polygamma"})
 
 
 @pytest.mark.parametrize("name", derivative_cases())
@@ -337,3 +337,54 @@ def test_threads_may_share_a_kernel():
     for t in threads:
         t.join()
     assert wrong == []
+
+
+# Compiled functions called from outside, differentiated more than once.
+
+
+def penalty(f, x, parameters):
+    """A gradient and the gradients of a loss that contains its norm."""
+    y = f(x)
+    (g,) = tc.autograd.grad(y, x, create_graph=True)
+    return [g, *tc.autograd.grad((g * g).sum() + y, [x, *parameters], allow_unused=True)]
+
+
+def test_create_graph_goes_through_a_compiled_function():
+    layers = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    weights = [p for n, p in layers.named_parameters() if n != "2.bias"]
+    x = tc.randn(4, 3, dtype=tc.float64).requires_grad_()
+
+    def loss(x):
+        return layers(x).sum()
+
+    compiled = tc.compile(loss)
+    for _ in range(2):
+        for a, b in zip(penalty(compiled, x, weights), penalty(loss, x, weights), strict=True):
+            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-12)
+    assert compiled.traces == 1
+
+
+def test_a_third_derivative_through_a_compiled_function():
+    t = tc.tensor([0.3, 0.7], dtype=tc.float64, requires_grad=True)
+    f = tc.compile(lambda t: (t**4).sum())
+    (g,) = tc.autograd.grad(f(t), t, create_graph=True)
+    (h,) = tc.autograd.grad(g.sum(), t, create_graph=True)
+    (k,) = tc.autograd.grad(h.sum(), t)
+    np.testing.assert_allclose(k.numpy(), [24 * 0.3, 24 * 0.7], rtol=1e-12)
+
+
+def test_create_graph_refuses_a_compiled_function_that_writes_state():
+    layer = nn.BatchNorm1d(3)
+    x = tc.randn(4, 3).requires_grad_()
+    y = tc.compile(layer)(x)
+    with pytest.raises(RuntimeError, match=r"writes state \(num_batches_tracked\)"):
+        tc.autograd.grad(y.sum(), x, create_graph=True)
+
+
+def test_create_graph_refuses_operands_that_were_overwritten_since_the_call():
+    x = tc.ones(3, requires_grad=True)
+    w = tc.ones(3)
+    y = tc.compile(lambda x: (x * x * w).sum())(x)
+    w.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        tc.autograd.grad(y, x, create_graph=True)

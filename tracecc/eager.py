@@ -101,6 +101,7 @@ _WORK: dict[str, Callable[[Arrays, Attrs], int]] = {
     "dot_general": _products,
     "attention": _attention_work,
     "attention_grad": lambda arrays, attrs: 2 * _attention_work(arrays[1:], attrs),
+    "call": lambda arrays, attrs: HEAVY,  # a region, which has no other fast way
     "gather": _gathered,
     "pad": _padded,
     **dict.fromkeys(("philox", "uniform", "normal"), _drawn),
@@ -116,7 +117,7 @@ _JOINT = {
     for name in (*_WEIGHTS, *_WORK)
     if OPS[name].kind in ("composite", "contraction", "window") or name in ("mul", "div", "pow")
 }
-_JOINT |= {"gather", "gather_along", "maximum", "minimum", "select", "sqrt", "rsqrt", "erf"}
+_JOINT |= {"call", "gather", "gather_along", "maximum", "minimum", "select", "sqrt", "rsqrt", "erf"}
 _JOINT |= {n for n in _POINTWISE if OPS[n].kind == "elementwise" and OPS[n].cost >= 10}
 _JOINT = {n for n in _JOINT if OPS[n].vjp is not NO_GRADIENT}
 

@@ -15,6 +15,7 @@ from tracecc.pytree import LEAF, unflatten
 from tracecc.state import epoch, thread
 from tracecc.tensor import Tensor, wrap
 from tracecc.trace import read
+from tracecc.trace.again import Operands, gradient_body, gradients
 from tracecc.trace.capture import Capture, GradEffect, Result
 from tracecc.views import view
 from tracecc_ir.graph import Graph
@@ -62,6 +63,7 @@ class Entry:
             and isinstance(e.target, Tensor)
         ]
         self._kept: dict[int, Tensor] = {}
+        self._gradient_body: Graph | None = None
         self._types = [v.type for v in c.graph.outputs]
         self._pure = (
             self._quick is not None
@@ -112,6 +114,12 @@ class Entry:
             if leaves[i]._storage not in written:
                 return f"argument {i} no longer shares memory with a captured tensor"
         return None
+
+    def gradient_body(self) -> Graph:
+        """What ``create_graph=True`` records of a call's backward pass."""
+        if self._gradient_body is None:
+            self._gradient_body = gradient_body(self.capture)
+        return self._gradient_body
 
     # Running.
 
@@ -227,6 +235,7 @@ class Entry:
         node = CompiledNode(targets, [t._type for t in heads])
         node.executable = self.backward
         node.saved = [pools[kind][i] for kind, i in self.saved]
+        node.entry, node.operands = self, Operands(c, leaves, state)
         attach(node, heads)
 
 
@@ -262,9 +271,11 @@ def _array(leaf: Any) -> np.ndarray:
 class CompiledNode(TapeNode):
     """The record of one call of a compiled function whose results require grad."""
 
-    __slots__ = ("executable", "saved")
+    __slots__ = ("entry", "executable", "operands", "saved")
 
+    entry: Entry
     executable: Any
+    operands: Operands
     saved: list[np.ndarray] | None
 
     def name(self) -> str:
@@ -277,10 +288,7 @@ class CompiledNode(TapeNode):
                 "tensors after they have already been freed). Specify retain_graph=True"
             )
         if thread.grad_enabled:
-            raise RuntimeError(
-                "create_graph=True through a compiled function is not recorded; take the first "
-                "derivative inside the compiled function"
-            )
+            return self._recorded(gs, wanted, keep)
         arrays = [
             np.zeros(t.sizes, t.dtype.numpy) if g is None else g._numpy()
             for g, t in zip(gs, self.types, strict=True)
@@ -289,3 +297,16 @@ class CompiledNode(TapeNode):
         if not keep:
             self.saved = None
         return [wrap(g) if w else None for g, w in zip(found, wanted, strict=True)]
+
+    def _recorded(
+        self, gs: list[Tensor | None], wanted: list[bool], keep: bool
+    ) -> list[Tensor | None]:
+        """The gradients as results of an op that can be differentiated again."""
+        cotangents = [
+            wrap(np.zeros(t.sizes, t.dtype.numpy)) if g is None else g
+            for g, t in zip(gs, self.types, strict=True)
+        ]
+        found = gradients(self.entry.gradient_body(), self.operands, cotangents)
+        if not keep:
+            self.saved = None
+        return [g if w else None for g, w in zip(found, wanted, strict=True)]
