@@ -23,6 +23,14 @@ M = X > 0
 K = np.array([[3, -1, 4], [1, -5, 9]])
 
 
+def _with_masked(x, v, m):
+    n = int(M.sum())
+    x[m] = v[:n]
+    y = x.index_put((m,), v[1 : n + 1], accumulate=True)
+    y[m[:, 0]] = v[:4]
+    return y
+
+
 def _with_diagonal(x, v):
     x.diagonal().copy_(v)
     x.diagonal(1).mul_(2)
@@ -181,6 +189,8 @@ CASES = {
         P,
     ),
     "normal": (lambda t, x: t.special.ndtr(x) + t.special.xlog1py(x, x * x), X),
+    "written by a mask": (lambda t, x, v, m: _with_masked(x.clone(), v, m), X, np.arange(12.0), M),
+    "histc": (lambda t, x: (t.histc(x, 4, -1, 1), t.histc(x, 5)), X),
     "written diagonal": (lambda t, x, v: _with_diagonal(x.clone(), v[:3]), X, V),
     "diff": (lambda t, x: t.diff(x, 2, 1, prepend=x[:, :1]), X),
     "grid_sample": (
@@ -409,3 +419,40 @@ def test_empty_and_zero_dimensional_tensors():
     assert s[None].shape == (1,)
     assert s.cumsum(0).item() == 2.0
     assert s.sort().values.item() == 2.0
+
+
+# Computed with 25 digits.
+EXACT = {
+    "i0": ((0.5, 4, 35), (1.0634833707413236, 11.30192195213633, 107338818494514.06)),
+    "i1": ((0.5, 4, 35), (0.2578943053908963, 9.75946515370445, 105794126051896.27)),
+    "modified_bessel_k0": (
+        (0.001, 0.5, 9),
+        (7.023688800562382, 0.9244190712276659, 5.0881312956459246e-05),
+    ),
+    "modified_bessel_k1": (
+        (0.001, 0.5, 9),
+        (999.9962381560856, 1.656441120003301, 5.363701637945195e-05),
+    ),
+    "bessel_j0": ((0.5, 20, 90), (0.9384698072408129, 0.16702466434058316, 0.026630016699969512)),
+    "bessel_j1": ((0.5, 20, 90), (0.2422684576748739, 0.06683312417585005, 0.07992564670886808)),
+    "bessel_y0": ((0.5, 20, 90), (-0.44451873350670656, 0.06264059680938383, 0.07977647585487777)),
+    "bessel_y1": ((0.5, 20, 90), (-1.471472392670243, -0.1655116143625213, -0.02618723860776823)),
+    "airy_ai": ((-20, -3.3, 4), (-0.1764061270779847, -0.41718093737455014, 0.0009515638512048018)),
+    "erfcx": ((-2, 0.7, 50), (108.94090438997797, 0.525930337349441, 0.011281536265323773)),
+    "ndtri": ((1e-12, 0.3, 0.99), (-7.034483825301131, -0.5244005127080408, 2.3263478740408408)),
+    "log_ndtr": ((-40, -0.5, 3), (-804.6084420137538, -1.1759117615936185, -0.0013508099647481938)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_special_functions_equal_exact_values(name):
+    at, expected = EXACT[name]
+    found = getattr(tc.special, name)(tc.tensor(at, dtype=tc.float64))
+    np.testing.assert_allclose(found.numpy(), expected, 1e-12)
+
+
+def test_derivatives_that_do_not_exist_are_refused():
+    a = tc.tensor([1.5], requires_grad=True)
+    for f in (tc.igamma, tc.special.gammaincc, tc.special.zeta):
+        with pytest.raises(RuntimeError, match="first argument"):
+            f(a, tc.tensor([2.0]))

@@ -20,8 +20,9 @@ from tracecc.functional.core import (
 )
 from tracecc.functional.creation import full, tensor
 from tracecc.functional.indexing import _extreme, gather, index_select
-from tracecc.functional.pointwise import clone, where
-from tracecc.functional.reductions import ValuesIndices, picked
+from tracecc.functional.logic import ge, le, logical_and
+from tracecc.functional.pointwise import add, clamp, clone, div, mul, sub, where
+from tracecc.functional.reductions import ValuesIndices, amax, amin, picked
 from tracecc.functional.reductions import any as _any
 from tracecc.functional.shape import narrow, ravel, reshape
 from tracecc.functional.subscript import nonzero_arrays
@@ -315,13 +316,21 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     """How many elements fall into each of ``bins`` equal bins of [min, max] (or of the data)."""
     if bins <= 0:
         raise RuntimeError("bins must be > 0")
-    array = input.detach()._numpy()
     low, high = float(min), float(max)
-    if low == high and array.size:
-        low, high = float(array.min()), float(array.max())
-    if low == high:
-        low, high = low - 1, high + 1
     if low > high:
         raise RuntimeError("max must be larger than min")
-    counts, _ = np.histogram(array, bins, (low, high))
-    return wrap(counts.astype(array.dtype))
+    if input.dtype.kind != "float":
+        raise RuntimeError(f"\"histogram_cpu\" not implemented for '{input.dtype.public}'")
+    x = ravel(input.detach())
+    if not x._type.size:
+        return clone(splat(0, (bins,), x.dtype))
+    start, end = splat(low, (), x.dtype), splat(high, (), x.dtype)
+    if low == high:
+        start, end = amin(x, 0), amax(x, 0)
+        flat = emit(ops.eq, start, end)
+        start, end = where(flat, sub(start, 1), start), where(flat, add(end, 1), end)
+    place = emit(ops.floor, mul(div(sub(x, start), sub(end, start)), bins))
+    inside = logical_and(ge(x, start), le(x, end))
+    index = to_dtype(clamp(where(inside, place, 0.0), 0, bins - 1), i64)
+    zeros = splat(0, (bins,), x.dtype)
+    return emit(ops.scatter, zeros, index, to_dtype(inside, x.dtype), axes=(0,), mode="add")

@@ -17,6 +17,7 @@ from tracecc.functional.core import (
     number,
     permuted,
     reshaped,
+    splat,
     to_dtype,
 )
 from tracecc.functional.creation import tensor
@@ -220,6 +221,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if isinstance(index, Tensor) and index.dtype is bool_ and _fills_mask(index, value):
         _fill(self, index, value)
         return
+    if thread.trace is not None and isinstance(index, Tensor) and index.dtype is bool_:
+        _fill_in_order(self, index, value, accumulate=False)
+        return
     parsed = parse(self, index)
     if parsed.indices:
         _scatter_into(parsed, value, "set")
@@ -235,17 +239,45 @@ def _fills_mask(mask: Tensor, value: Any) -> bool:
 
 def _fill(x: Tensor, mask: Tensor, value: Any) -> None:
     """One number wherever a mask over the leading dimensions holds: a select, so traceable."""
+    c, shape = _over(x, mask), x._type.shape
+    new = lift(reshaped(value, ()) if isinstance(value, Tensor) else value, x.dtype, shape)
+    write(x, emit(ops.select, c, new, x))
+
+
+def _over(x: Tensor, mask: Tensor) -> Tensor:
+    """A mask over the leading dimensions of ``x``, broadcast to all of them."""
     shape = x._type.shape
     if tuple(mask._type.shape) != tuple(shape[: mask.ndim]):
         raise IndexError(
             f"The shape of the mask {list(mask._type.shape)} at index 0 does not match the shape "
             f"of the indexed tensor {list(shape)} at index 0"
         )
-    c = mask
-    if mask.ndim < x.ndim:
-        c = emit(ops.broadcast, mask, shape=shape, axes=tuple(range(mask.ndim)))
-    new = lift(reshaped(value, ()) if isinstance(value, Tensor) else value, x.dtype, shape)
-    write(x, emit(ops.select, c, new, x))
+    if mask.ndim == x.ndim:
+        return mask
+    return emit(ops.broadcast, mask, shape=shape, axes=tuple(range(mask.ndim)))
+
+
+def _fill_in_order(x: Tensor, mask: Tensor, value: Tensor, accumulate: bool) -> None:
+    """The rows of ``value``, one after another, where a mask holds, without counting it.
+
+    There must be as many rows as the mask has true elements, which a trace cannot check.
+    """
+    c, shape = _over(x, mask), x._type.shape
+    rest = shape[mask.ndim :]
+    if value.ndim <= len(rest) or value._type.shape[0] == 1:
+        found = lift(_fit(value, rest) if value.ndim <= len(rest) else value, x.dtype, shape)
+    else:
+        n: Any = value._type.shape[0]
+        rows = lift(value, x.dtype, (n, *rest))
+        flat = reshaped(mask, (mask._type.size,))
+        at = emit(ops.cumsum, emit(ops.cast, flat, dtype=i64), axis=0)
+        at = emit(ops.sub, at, splat(1, at._type.shape, i64))
+        at = emit(ops.maximum, at, splat(0, at._type.shape, i64))
+        at = emit(ops.minimum, at, splat(n - 1, at._type.shape, i64))
+        found = reshaped(emit(ops.gather, rows, at, axes=(0,)), shape)
+    if accumulate:
+        found = emit(ops.maximum if x.dtype is bool_ else ops.add, x, found)
+    write(x, emit(ops.select, c, found, x))
 
 
 def store(target: Tensor, value: Any) -> None:
@@ -306,6 +338,11 @@ def _scatter_into(parsed: Parsed, value: Any, mode: str) -> None:
 def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """``self[indices] = values`` in place; with ``accumulate`` values are added."""
     index = tuple(builtins.slice(None) if i is None else i for i in indices)
+    only: Any = index[0] if len(index) == 1 else None
+    masked = thread.trace is not None and isinstance(only, Tensor) and only.dtype is bool_
+    if masked and values.dtype is self.dtype:
+        _fill_in_order(self, only, values, accumulate)
+        return self
     parsed = parse(self, index)
     if values.dtype is not self.dtype:
         raise RuntimeError(
