@@ -46,7 +46,9 @@ def _scores(depth: int, left: str, step: str, size: str, turned: str, to: str, t
 
 def _forward() -> toolchain.Kernel:
     parts = {
-        "pack_q_part": _part(source.PACK, 2, rows="rows", source="q", turned="turned"),
+        "copy_q_part": _part(source.COPY, 3, rows="rows", source="q"),
+        "turn_q_part": _part(source.TURN, 2, start="start", turned="turned"),
+        "back_part": _part(source.BACK, 2, start="start", turned="result"),
         "scores_part": _scores(3, "k_at", "k_step", "d", "turned", "scores", 27),
         "values_part": _part(
             source.GATHERED,
@@ -65,8 +67,11 @@ def _forward() -> toolchain.Kernel:
 
 def _backward() -> toolchain.Kernel:
     parts = {
-        "pack_g_part": _part(source.PACK, 3, rows="g_rows", source="g", turned="g_turned"),
-        "pack_q_part": _part(source.PACK, 3, rows="q_rows", source="q", turned="q_turned"),
+        "copy_g_part": _part(source.COPY, 3, rows="g_rows", source="g"),
+        "turn_g_part": _part(source.TURN, 3, start="address(g_rows)", turned="g_turned"),
+        "copy_q_part": _part(source.COPY, 3, rows="q_rows", source="q"),
+        "turn_q_part": _part(source.TURN, 3, start="address(q_rows)", turned="q_turned"),
+        "back_part": _part(source.BACK, 3, start="start", turned="grown"),
         "scores_part": _scores(4, "k_at", "k_step", "d", "q_turned", "scores", 42),
         "slopes_part": _scores(4, "v_at", "v_step", "e", "g_turned", "slopes", 42),
         "grown_part": _part(
@@ -170,6 +175,7 @@ def plan_attention(
         args += rows.strides
     args += [*_constants(node), tiles.compile_softmax(lanes).address]
     args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes).address]
+    args.append(tiles.compile_fetch().address)
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     products = math.prod(q[:-2])
     flops = 2 * products * queries * keys * (d + e) // (1 + node.attrs["causal"])
@@ -192,7 +198,8 @@ def plan_attention_grad(
         args += rows.strides
     args += [*_constants(node), tiles.compile_weights(lanes).address]
     args += [tiles.compile_tile(lanes, "row", lanes.rows, n).address for n in (2, 1)]
-    args += [*_row_tiles(), *_column_tiles(d)]
+    args += [*_row_tiles(), *_column_tiles(d), tiles.compile_shrink(lanes).address]
+    args.append(tiles.compile_fetch().address)
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     products = math.prod(q[:-2])
     flops = 2 * products * queries * keys * (3 * d + 2 * e) // (1 + node.attrs["causal"])

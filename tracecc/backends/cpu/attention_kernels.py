@@ -5,9 +5,8 @@ gradients grow in the worker's scratch while blocks of queries pass. In both onl
 exists at a time. Rows are copied to and from contiguous blocks, so operands may have any strides.
 """
 
-# A block of `width` rows of `size` features -> `rows` [width, pad] (zeros beyond), then `turned`
-# [pad, width].
-PACK = """
+# A block of `width` rows of `size` features -> `rows` [width, pad], zeros beyond.
+COPY = """
 for i in range(count):
     at = base + (q0 + i) * step
     for j in range(size):
@@ -17,11 +16,22 @@ for i in range(count):
 for i in range(count, {width}):
     for j in range(pad):
         {rows}[i * pad + j] = f32(0)
+"""
+
+# Rows `gap` bytes apart -> `turned` [size, width].
+TURN = """
 for i in range(0, {width}, {lanes}):
-    for j in range(0, pad, {lanes}):
+    for j in range(0, size, {lanes}):
         to = {turned} + (j * {width} + i) * 4
-        at = address({rows}) + (i * pad + j) * 4
-        call_epilogue(turn, to, at, 0, {row}, pad * 4, 0, 0)
+        call_epilogue(turn, to, {start} + i * gap + j * 4, 0, {row}, gap, 0, 0)
+"""
+
+# `turned` [size, width] -> rows `gap` bytes apart.
+BACK = """
+for i in range(0, {width}, {lanes}):
+    for j in range(0, size, {lanes}):
+        at = {turned} + (j * {width} + i) * 4
+        call_epilogue(turn, {start} + i * gap + j * 4, at, 0, gap, {row}, 0, 0)
 """
 
 # The scores of keys [k0, k0 + keys): `to` [keys, width] = `left` rows times `turned`.
@@ -64,6 +74,7 @@ def attention(args, begin, end, scratch):
     turn = i64_arg(args, 25)
     softmax = i64_arg(args, 26)
     shrink = i64_arg(args, 33)
+    fetch = i64_arg(args, 34)
     blocks = (queries + {width} - 1) // {width}
     widest = maximum(d, e)
     pad = (widest + {lanes} - 1) // {lanes} * {lanes}
@@ -85,13 +96,30 @@ def attention(args, begin, end, scratch):
         base = outer * i64_arg(args, 10) + inner * i64_arg(args, 11)
         step = i64_arg(args, 12)
         size = d
-{pack_q_part}
+        gap = step * 4
+        start = i64_arg(args, 0) + (base + q0 * step) * 4
+        if count < {width} or size % {lanes} != 0:
+            start = scratch
+            gap = pad * 4
+{copy_q_part}
+{turn_q_part}
+        # What the next unit reads and this one writes is on its way while this one computes.
+        more = minimum(queries - q0 - count, {width})
+        at = i64_arg(args, 0) + (base + (q0 + count) * step) * 4
+        call_epilogue(fetch, at, more, d * 4, step * 4, 0, 0, 0)
         k_at = k + (outer * i64_arg(args, 13) + inner * i64_arg(args, 14)) * 4
         v_at = v + (outer * i64_arg(args, 16) + inner * i64_arg(args, 17)) * 4
+        base = outer * i64_arg(args, 19) + inner * i64_arg(args, 20)
+        step = i64_arg(args, 21)
+        at = i64_arg(args, 3) + (base + q0 * step) * 4
+        call_epilogue(fetch, at, count, e * 4, step * 4, 0, 0, 0)
         for j in range({width}):
             state[j] = f32(-1e999)
             state[{width} + j] = f32(0)
         last = minimum(all_keys, q0 + count) if causal else all_keys
+        more = minimum(all_keys - last, {width})
+        call_epilogue(fetch, k_at + last * k_step * 4, more, d * 4, k_step * 4, 0, 0, 0)
+        call_epilogue(fetch, v_at + last * v_step * 4, more, e * 4, v_step * 4, 0, 0, 0)
         for k0 in range(0, last, {block}):
             keys = minimum(last - k0, {block})
 {scores_part}
@@ -105,15 +133,19 @@ def attention(args, begin, end, scratch):
         for j in range({width}):
             state[2 * {width} + j] = f32(1) / state[{width} + j]
         call_epilogue(shrink, result, e, factors, 0, 0, 0, 0)
-        for i in range(0, {width}, {lanes}):
-            for j in range(0, e, {lanes}):
-                to = address(rows) + (i * pad + j) * 4
-                at = result + (j * {width} + i) * 4
-                call_epilogue(turn, to, at, 0, pad * 4, {row}, 0, 0)
-        for i in range(count):
-            at = base + (q0 + i) * step
-            for j in range(e):
-                o[at + j] = rows[i * pad + j]
+        size = e
+        gap = step * 4
+        start = i64_arg(args, 3) + (base + q0 * step) * 4
+        apart = count < {width} or size % {lanes} != 0
+        if apart:
+            start = scratch
+            gap = pad * 4
+{back_part}
+        if apart:
+            for i in range(count):
+                at = base + (q0 + i) * step
+                for j in range(e):
+                    o[at + j] = rows[i * pad + j]
         at = z * queries + q0
         for j in range(count):
             lse[at + j] = add(mul(state[j], scale), log(state[{width} + j]))
@@ -139,6 +171,8 @@ def attention_grad(args, begin, end, scratch):
     scale = f32_arg(args, 36)
     turn = i64_arg(args, 38)
     weights = i64_arg(args, 39)
+    shrink = i64_arg(args, 48)
+    fetch = i64_arg(args, 49)
     widest = maximum(d, e)
     pad = (widest + {lanes} - 1) // {lanes} * {lanes}
     panel = pad * {row}
@@ -156,6 +190,9 @@ def attention_grad(args, begin, end, scratch):
     score_rows = f32_at(scores)
     slope_rows = f32_at(slopes)
     state[2 * {width}] = f32_arg(args, 37)
+    factors = address(state) + 3 * {row}
+    for j in range({width}):
+        state[3 * {width} + j] = scale
     k_step = i64_arg(args, 22)
     v_step = i64_arg(args, 25)
     for z in range(begin, end):
@@ -170,11 +207,19 @@ def attention_grad(args, begin, end, scratch):
             base = outer * i64_arg(args, 14) + inner * i64_arg(args, 15)
             step = i64_arg(args, 16)
             size = e
-{pack_g_part}
+            gap = pad * 4
+{copy_g_part}
+{turn_g_part}
+            more = minimum(queries - q0 - count, {width})
+            at = i64_arg(args, 0) + (base + (q0 + count) * step) * 4
+            call_epilogue(fetch, at, more, e * 4, step * 4, 0, 0, 0)
             base = outer * i64_arg(args, 17) + inner * i64_arg(args, 18)
             step = i64_arg(args, 19)
             size = d
-{pack_q_part}
+{copy_q_part}
+{turn_q_part}
+            at = i64_arg(args, 1) + (base + (q0 + count) * step) * 4
+            call_epilogue(fetch, at, more, d * 4, step * 4, 0, 0, 0)
             at = z * queries + q0
             for j in range(count):
                 state[j] = mul(lse[at + j], f32({log2e}))
@@ -183,6 +228,9 @@ def attention_grad(args, begin, end, scratch):
                 state[j] = f32(1e999)
                 state[{width} + j] = f32(0)
             last = minimum(all_keys, q0 + count) if causal else all_keys
+            more = minimum(all_keys - last, {width})
+            call_epilogue(fetch, k_at + last * k_step * 4, more, d * 4, k_step * 4, 0, 0, 0)
+            call_epilogue(fetch, v_at + last * v_step * 4, more, e * 4, v_step * 4, 0, 0, 0)
             for k0 in range(0, last, {block}):
                 keys = minimum(last - k0, {block})
 {scores_part}
@@ -208,17 +256,21 @@ def attention_grad(args, begin, end, scratch):
                         left = slopes + i * {row}
                         right = address(q_rows) + j * 4
                         call_epilogue(tile, {width}, left, right, to, {row}, pad * 4, 1)
-            for i in range(0, {width}, {lanes}):
-                for j in range(0, d, {lanes}):
-                    to = address(q_rows) + (i * pad + j) * 4
-                    at = grown + (j * {width} + i) * 4
-                    call_epilogue(turn, to, at, 0, pad * 4, {row}, 0, 0)
+            call_epilogue(shrink, grown, d, factors, 0, 0, 0, 0)
             base = outer * i64_arg(args, 26) + inner * i64_arg(args, 27)
             step = i64_arg(args, 28)
-            for i in range(count):
-                at = base + (q0 + i) * step
-                for j in range(d):
-                    dq[at + j] = mul(q_rows[i * pad + j], scale)
+            gap = step * 4
+            start = i64_arg(args, 6) + (base + q0 * step) * 4
+            apart = count < {width} or size % {lanes} != 0
+            if apart:
+                start = scratch
+                gap = pad * 4
+{back_part}
+            if apart:
+                for i in range(count):
+                    at = base + (q0 + i) * step
+                    for j in range(d):
+                        dq[at + j] = q_rows[i * pad + j]
         base = outer * i64_arg(args, 29) + inner * i64_arg(args, 30)
         step = i64_arg(args, 31)
         for i in range(all_keys):

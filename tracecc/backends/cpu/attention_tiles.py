@@ -367,6 +367,41 @@ def _shrink(v: Vectors) -> str:
     return "\n".join(out)
 
 
+def compile_fetch() -> toolchain.Kernel:
+    """`entry(A, rows, bytes, step, _, _, _)`: asks for `rows` rows of `bytes`, `step` bytes apart,
+    so that they are in the cache when they are needed."""
+    return toolchain.compile_ir(lambda: _FETCH, "attention fetch 1")
+
+
+_FETCH = """
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
+define void @entry(i64 %A, i64 %rows, i64 %bytes, i64 %step, i64 %a, i64 %b, i64 %c) {
+start:
+  %some = icmp sgt i64 %rows, 0
+  br i1 %some, label %row, label %done
+row:
+  %i = phi i64 [0, %start], [%i1, %next]
+  %at = phi i64 [%A, %start], [%at1, %next]
+  br label %line
+line:
+  %j = phi i64 [0, %row], [%j1, %line]
+  %place = add i64 %at, %j
+  %pointer = inttoptr i64 %place to ptr
+  call void @llvm.prefetch.p0(ptr %pointer, i32 0, i32 2, i32 1)
+  %j1 = add i64 %j, 64
+  %more = icmp slt i64 %j1, %bytes
+  br i1 %more, label %line, label %next
+next:
+  %i1 = add i64 %i, 1
+  %at1 = add i64 %at, %step
+  %on = icmp slt i64 %i1, %rows
+  br i1 %on, label %row, label %done
+done:
+  ret void
+}
+"""
+
+
 # The numbers per query that the backward pass reads: logarithms of sums, dots; then c.
 LOGS, DOTS, FACTOR = range(3)
 
