@@ -263,6 +263,25 @@ def test_a_result_read_in_both_orders_is_right():
         close(a.numpy(), b, 4e-6)
 
 
+def test_attention_in_a_loop_has_its_kernel_too():
+    q, k, v = drawn(*[(2, 40, 8)] * 3)
+
+    @tc.compile
+    def f(q, k, v):
+        def body(carry, _):
+            carry = F.scaled_dot_product_attention(carry, k, v, is_causal=True)
+            return carry, carry.sum()
+
+        return tc.scan(body, q, tc.zeros(3))[0]
+
+    found = f(*map(tc.from_numpy, (q, k, v)))
+    expected = q
+    for _ in range(3):
+        expected = exact("attention", [expected, k, v], causal=True)[0]
+    close(found.numpy(), expected, 1e-5)
+    assert "attention" in str(f.kernels())
+
+
 def test_repeated_heads_and_columns_are_read_as_they_lie():
     q, k, v = drawn((2, 4, 20, 8), (2, 1, 20, 8), (2, 4, 8, 20))
 

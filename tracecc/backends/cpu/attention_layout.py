@@ -28,7 +28,7 @@ def as_steps(graph: Graph) -> Graph:
     """The groups of `adapt` as nodes that the scheduler asks `plan_group` for."""
 
     def visit(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...] | None:
-        if node.op.name != "kernel" or node.attrs["kind"] != KIND:
+        if node.op.name != "kernel" or _core(node.attrs["body"]) is None:
             return None
         types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
         return b.append(Node(GROUP, inputs, node.attrs, types, names, node.loc, node.why))
@@ -39,9 +39,13 @@ def as_steps(graph: Graph) -> Graph:
 def plan_group(node: Node) -> Plan | None:
     """The plan of a group on contiguous operands."""
     body: Graph = node.attrs["body"]
-    (core,) = (n for n in body.nodes if n.op.name in attention.PLANS)
-    places = _places(body, core)
-    return attention.PLANS[core.op.name](core, *places) if places else None
+    core = _core(body)
+    places = _places(body, core) if core else None
+    return attention.PLANS[core.op.name](core, *places) if core and places else None
+
+
+def _core(body: Graph) -> Node | None:
+    return next((n for n in body.nodes if n.op.name in attention.PLANS), None)
 
 
 def _places(body: Graph, core: Node) -> tuple[list[Rows], list[Rows]] | None:
