@@ -70,6 +70,7 @@ _OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
 _FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
 _MODULES = (
     "backends",
+    "func",
     "nn",
     "optim",
     "utils",

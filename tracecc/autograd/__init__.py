@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from tracecc.autograd.check import gradcheck, gradgradcheck
 from tracecc.autograd.function import Function, FunctionCtx
 from tracecc.autograd.tape import anomaly, backward_pass
 from tracecc.dispatch import apply
@@ -22,8 +24,11 @@ __all__ = [
     "Function",
     "FunctionCtx",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
@@ -104,9 +109,33 @@ def grad(
     return tuple(found)
 
 
-def set_detect_anomaly(mode: bool) -> None:
-    """Whether errors in backward name the user's line of the forward op."""
-    anomaly.enabled = bool(mode)
+class set_detect_anomaly:
+    """Sets whether backward refuses NaN and names the user's line of the forward op.
+
+    Acts at once; as a context manager, restores the mode on exit.
+    """
+
+    def __init__(self, mode: bool = True, check_nan: bool = True):
+        self._before, anomaly.enabled = anomaly.enabled, bool(mode)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: Any) -> None:
+        anomaly.enabled = self._before
+
+
+class detect_anomaly(set_detect_anomaly):
+    """A context manager: inside, backward refuses NaN and names the user's forward line."""
+
+    def __init__(self, check_nan: bool = True):
+        super().__init__(True, check_nan)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module("tracecc.autograd.functional")
+    raise AttributeError(f"module 'tracecc.autograd' has no attribute {name!r}")
 
 
 def _tuple(x: Tensors) -> tuple[Tensor, ...]:

@@ -282,6 +282,16 @@ class _Anomaly:
 
         return str(user_location())
 
+    @staticmethod
+    def check(node: TapeNode, results: Sequence[Tensor | None]) -> None:
+        """Refuses gradients that are not numbers, naming the forward line."""
+        for i, g in enumerate(results):
+            if g is not None and g._type.dtype.kind == "float" and (g != g).any():
+                raise RuntimeError(
+                    f"Function '{node.name()}' returned nan values in its {i}th output. "
+                    f"It was recorded at {node.where or 'an unknown line'}"
+                )
+
 
 anomaly = _Anomaly()
 
@@ -340,6 +350,8 @@ def backward_pass(
                 for e in node.edges
             ]
             results = node.apply(slots, want, retain_graph)
+            if anomaly.enabled and thread.trace is None:
+                anomaly.check(node, results)
             if len(results) != len(node.edges):
                 raise RuntimeError(
                     f"{node.name()} returned {len(results)} gradients, expected {len(node.edges)}"

@@ -1,5 +1,5 @@
-"""Conveniences around training: data loading."""
+"""Conveniences around training: data loading, checkpointing."""
 
-from tracecc.utils import data
+from tracecc.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

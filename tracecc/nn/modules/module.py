@@ -461,6 +461,8 @@ class Module(Saving):
 
 def guard(module: Module) -> None:
     """Tells the active trace that it read ``module``: later changes retrace."""
+    if "_replaced" in module.__dict__:  # by func.functional_call, for this call only
+        return
     guards = thread.trace.guards  # type: ignore[union-attr]
     guards.attribute(module, "_structure", module._structure)
     for name, value in module.__dict__.items():

@@ -1,0 +1,28 @@
+"""Functions of functions: gradients, Jacobians, vectorising maps; PyTorch's ``torch.func``."""
+
+from tracecc.func.call import functional_call, stack_module_state
+from tracecc.func.transforms import (
+    grad,
+    grad_and_value,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    value_and_grad,
+    vjp,
+)
+from tracecc.func.vmap import vmap
+
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "stack_module_state",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
