@@ -52,6 +52,8 @@ channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 
 _FROM = {
     "cond": "tracecc.control",
+    "load": "tracecc.serialization",
+    "save": "tracecc.serialization",
     "scan": "tracecc.control",
     "while_loop": "tracecc.control",
     "TraceError": "tracecc.trace.errors",
