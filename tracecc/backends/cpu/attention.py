@@ -39,9 +39,11 @@ def _part(text: str, depth: int, **names: Any) -> str:
     return textwrap.indent(text.format(**_names(BLOCK), **names), "    " * depth).strip("\n")
 
 
-def _scores(depth: int, left: str, step: str, size: str, turned: str, to: str, tiles: int) -> str:
-    names = {"left": left, "step": step, "size": size, "turned": turned, "to": to, "tiles": tiles}
-    return _part(source.SCORES, depth, **names)
+def _scores(depth: int, names: str, tiles: int, narrow: int) -> str:
+    """`names` are those of the template, in its order."""
+    keys = ("left", "step", "size", "turned", "to")
+    given = dict(zip(keys, names.split(), strict=True))
+    return _part(source.SCORES, depth, tiles=tiles, narrow=narrow, **given)
 
 
 def _forward() -> toolchain.Kernel:
@@ -49,7 +51,7 @@ def _forward() -> toolchain.Kernel:
         "copy_q_part": _part(source.COPY, 3, rows="rows", source="q"),
         "turn_q_part": _part(source.TURN, 2, start="start", turned="turned"),
         "back_part": _part(source.BACK, 2, start="start", turned="result"),
-        "scores_part": _scores(3, "k_at", "k_step", "d", "turned", "scores", 27),
+        "scores_part": _scores(3, "k_at k_step d turned scores", 27, 37),
         "values_part": _part(
             source.GATHERED,
             3,
@@ -72,8 +74,8 @@ def _backward() -> toolchain.Kernel:
         "copy_q_part": _part(source.COPY, 3, rows="q_rows", source="q"),
         "turn_q_part": _part(source.TURN, 3, start="address(q_rows)", turned="q_turned"),
         "back_part": _part(source.BACK, 3, start="start", turned="grown"),
-        "scores_part": _scores(4, "k_at", "k_step", "d", "q_turned", "scores", 42),
-        "slopes_part": _scores(4, "v_at", "v_step", "e", "g_turned", "slopes", 42),
+        "scores_part": _scores(4, "k_at k_step d q_turned scores", 42, 41),
+        "slopes_part": _scores(4, "v_at v_step e g_turned slopes", 42, 41),
         "grown_part": _part(
             source.GATHERED,
             4,
@@ -96,13 +98,17 @@ def _row_tiles() -> list[int]:
 
 
 def _column_tiles(size: int) -> list[int]:
-    """Tiles that cover `size` features evenly: all but the last, the last, and the height."""
+    """Tiles that cover `size` features evenly: all but the last, the last, the height of the first;
+    and both of one vector."""
     v = tiles.vectors()
     count = -(-size // v.most)
     height = -(-size // count)
     last = size - height * (count - 1)
-    made = [tiles.compile_tile(v, "column", rows).address for rows in (height, last)]
-    return [*made, height]
+    heights = (height, last)
+    wide, narrow = (
+        [tiles.compile_tile(v, "column", rows, n).address for rows in heights] for n in (2, 1)
+    )
+    return [*wide, height, *narrow]
 
 
 def _bits(x: float) -> int:
@@ -176,6 +182,7 @@ def plan_attention(
     args += [*_constants(node), tiles.compile_softmax(lanes).address]
     args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes).address]
     args.append(tiles.compile_fetch().address)
+    args.append(tiles.compile_tile(lanes, "row", lanes.rows, 1).address)
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     products = math.prod(q[:-2])
     flops = 2 * products * queries * keys * (d + e) // (1 + node.attrs["causal"])

@@ -42,19 +42,30 @@ if keys < {rows_of_tile}:
     height = 4 if keys >= 4 else 1
     high = i64_arg(args, {tiles} + 1) if keys >= 4 else i64_arg(args, {tiles} + 2)
 for i in range(0, keys, height):
-    # The last tile overlaps the one before.
+    # The last tile overlaps the one before. Keys past the first half of the queries skip it.
     i0 = minimum(i, keys - height)
+    skip = {lanes} * 4 if causal and k0 + i0 >= q0 + {lanes} and keys >= {rows_of_tile} else 0
     left = {left} + (k0 + i0) * {step} * 4
-    call_epilogue(high, {size}, left, {turned}, {to} + i0 * {row}, {step} * 4, {row}, 0)
+    to = {to} + i0 * {row} + skip
+    called = i64_arg(args, {narrow}) if skip else high
+    call_epilogue(called, {size}, left, {turned} + skip, to, {step} * 4, {row}, 0)
 """
 
 # `to` [size, width] (+)= `left` [keys, size]^T times the weights `right` [keys, width].
 GATHERED = """
 height = i64_arg(args, {tiles} + 2)
+early = minimum(keys, q0 + {lanes} - k0) if causal else keys
 for i in range(0, {size}, height):
     high = i64_arg(args, {tiles}) if i + height <= {size} else i64_arg(args, {tiles} + 1)
     left = {left} + (k0 * {step} + i) * 4
-    call_epilogue(high, keys, left, {right}, {to} + i * {row}, {step} * 4, {row}, k0)
+    to = {to} + i * {row}
+    call_epilogue(high, early, left, {right}, to, {step} * 4, {row}, k0)
+    if early < keys:
+        high = i64_arg(args, {tiles} + 3 if i + height <= {size} else {tiles} + 4)
+        left += early * {step} * 4
+        right = {right} + early * {row} + {lanes} * 4
+        to += {lanes} * 4
+        call_epilogue(high, keys - early, left, right, to, {step} * 4, {row}, 1)
 """
 
 FORWARD = """
@@ -73,8 +84,8 @@ def attention(args, begin, end, scratch):
     scale = f32_arg(args, 23)
     turn = i64_arg(args, 25)
     softmax = i64_arg(args, 26)
-    shrink = i64_arg(args, 33)
-    fetch = i64_arg(args, 34)
+    shrink = i64_arg(args, 35)
+    fetch = i64_arg(args, 36)
     blocks = (queries + {width} - 1) // {width}
     widest = maximum(d, e)
     pad = (widest + {lanes} - 1) // {lanes} * {lanes}
@@ -171,8 +182,8 @@ def attention_grad(args, begin, end, scratch):
     scale = f32_arg(args, 36)
     turn = i64_arg(args, 38)
     weights = i64_arg(args, 39)
-    shrink = i64_arg(args, 48)
-    fetch = i64_arg(args, 49)
+    shrink = i64_arg(args, 50)
+    fetch = i64_arg(args, 51)
     widest = maximum(d, e)
     pad = (widest + {lanes} - 1) // {lanes} * {lanes}
     panel = pad * {row}
@@ -244,18 +255,22 @@ def attention_grad(args, begin, end, scratch):
                     slope_rows[j] = f32(0)
                 for i in range(0, even, {rows_of_tile}):
                     at = (k0 + i) * pad
+                    skip = {lanes} if causal and k0 + i >= q0 + {lanes} else 0
+                    many = {width} - skip
+                    aside = i * {row} + skip * 4
+                    below = skip * pad * 4
                     for j in range(0, e, {width}):
                         tile = i64_arg(args, 40) if j + {lanes} < pad else i64_arg(args, 41)
                         to = address(v_sum) + (at + j) * 4
-                        left = scores + i * {row}
-                        right = address(g_rows) + j * 4
-                        call_epilogue(tile, {width}, left, right, to, {row}, pad * 4, 1)
+                        left = scores + aside
+                        right = address(g_rows) + below + j * 4
+                        call_epilogue(tile, many, left, right, to, {row}, pad * 4, 1)
                     for j in range(0, d, {width}):
                         tile = i64_arg(args, 40) if j + {lanes} < pad else i64_arg(args, 41)
                         to = address(k_sum) + (at + j) * 4
-                        left = slopes + i * {row}
-                        right = address(q_rows) + j * 4
-                        call_epilogue(tile, {width}, left, right, to, {row}, pad * 4, 1)
+                        left = slopes + aside
+                        right = address(q_rows) + below + j * 4
+                        call_epilogue(tile, many, left, right, to, {row}, pad * 4, 1)
             call_epilogue(shrink, grown, d, factors, 0, 0, 0, 0)
             base = outer * i64_arg(args, 26) + inner * i64_arg(args, 27)
             step = i64_arg(args, 28)
