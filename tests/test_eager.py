@@ -169,7 +169,7 @@ def test_a_derivative_as_one_kernel_equals_the_rule(everything_heavy, counted, n
         exprs = [[Expr(a, References()) for a in part] for part in (gs, ys, xs)]
         expected = [None if e is None else e.value for e in op.gradients(wanted, *exprs, attrs)]
         memory, counts = [*xs, *ys, *gs], (len(xs), len(ys))
-        compute, used, operands = eager.derivative(op, attrs, wanted, memory, counts)
+        compute, used, operands, _ = eager.derivative(op, attrs, wanted, memory, counts)
         assert set(used) <= set(range(len(memory)))
         made = dict(zip(operands, compute(), strict=True))
         found = [made.get(i) for i in range(len(xs))]
@@ -228,6 +228,15 @@ def test_a_gradient_never_shares_memory_with_another():
     assert not np.shares_memory(a.grad.numpy(), b.grad.numpy())
     a.grad.mul_(0)
     assert b.grad.min().item() == 1.0
+
+
+def test_gradients_that_hooks_saw_are_copied():
+    a = tc.ones(600, 600, requires_grad=True)
+    seen = []
+    a.register_hook(seen.append)
+    (a * tc.full((600, 600), 2.0)).sum().backward()
+    a.grad.mul_(0)
+    assert seen[0].min().item() == 2.0
 
 
 # Errors, threads, bounds.

@@ -409,7 +409,7 @@ def derivative(
     wanted: Sequence[bool],
     memory: Sequence[np.ndarray | None],
     counts: tuple[int, int],
-) -> tuple[Callable[[], list[np.ndarray]], tuple[int, ...], tuple[int, ...]] | None:
+) -> tuple[Callable[[], list[np.ndarray]], tuple[int, ...], tuple[int, ...], bool] | None:
     """The derivative of one op: as one kernel if it is heavy, as one program if that is known.
 
     Args:
@@ -420,20 +420,21 @@ def derivative(
         counts: how many operands and how many results there are.
 
     Returns:
-        What computes the gradients, the positions in ``memory`` that it reads, and the operands
-        that the gradients belong to; None if the rule has to be run on arrays.
+        What computes the gradients, the positions in ``memory`` that it reads, the operands that
+        the gradients belong to, and whether their memory is their own; None if the rule has to be
+        run on arrays.
     """
     kind = (tuple(i for i, w in enumerate(wanted) if w), counts)
     operands = cast(Arrays, memory[: counts[0]])
     if op.name in _JOINT and heavy(op, operands, attrs):
         kernel, dense = _prepared(kind, op, memory, attrs)
-        return lambda: kernel.executable(dense), kernel.used, kernel.found
+        return lambda: kernel.executable(dense), kernel.used, kernel.found, True
     known = _program(kind, op, memory, attrs)
     if known is None:
         return None
     program, found = known
     arrays = [a for a in memory if a is not None]
-    return lambda: program(arrays), program.used, found
+    return lambda: program(arrays), program.used, found, False
 
 
 def _gradients(

@@ -8,7 +8,8 @@ from typing import Any
 
 from tracecc.autograd.check import gradcheck, gradgradcheck
 from tracecc.autograd.function import Function, FunctionCtx
-from tracecc.autograd.tape import anomaly, backward_pass
+from tracecc.autograd.tape import anomaly
+from tracecc.autograd.walk import backward_pass
 from tracecc.dispatch import apply
 from tracecc.state import (
     enable_grad,

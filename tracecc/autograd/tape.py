@@ -1,8 +1,7 @@
-"""The tape: one node per recorded op, and the reverse walk over nodes, which knows no op."""
+"""The tape: one node per recorded op."""
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import numpy as np
 
 from tracecc.eager import derivative
 from tracecc.eager import emitter as array_emitter
-from tracecc.state import enable_grad, no_grad, thread
-from tracecc.tensor import Storage, Tensor, _new, _setup, handle, wrap
+from tracecc.state import thread
+from tracecc.tensor import Tensor, handle, wrap
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.ops import vjp as vjp_op
 from tracecc_ir.types import TensorType
@@ -106,9 +105,10 @@ class TapeNode:
     Attributes:
         edges: for each operand, (the node or leaf its gradient goes to, which output), or None.
         types: the types of the node's outputs.
+        fresh: whether the gradients that it gave last are in memory of their own.
     """
 
-    __slots__ = ("__weakref__", "edges", "hooks", "retained", "sequence", "types", "where")
+    __slots__ = ("__weakref__", "edges", "fresh", "hooks", "retained", "sequence", "types", "where")
 
     def __init__(self, inputs: Sequence[Tensor], types: Sequence[TensorType]):
         self.sequence = next(_sequence)
@@ -117,6 +117,7 @@ class TapeNode:
         self.hooks: dict[int, list[Callable]] | None = None
         self.retained: dict[int, Tensor] | None = None
         self.where = ""
+        self.fresh = False
 
     def name(self) -> str:
         return type(self).__name__
@@ -187,7 +188,7 @@ class OpNode(TapeNode):
         memory = [*[s.array for s in saved], *cotangents]
         prepared = derivative(op, attrs, wanted, memory, (len(inputs), len(outputs)))
         if prepared is not None:
-            compute, used, operands = prepared
+            compute, used, operands, self.fresh = prepared
             for i in used:
                 if i < len(saved):
                     saved[i].check(self)
@@ -294,148 +295,3 @@ class _Anomaly:
 
 
 anomaly = _Anomaly()
-
-
-# The reverse walk.
-
-
-def backward_pass(
-    roots: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    wanted: Sequence[Tensor] | None,
-    retain_graph: bool,
-    create_graph: bool,
-) -> list[Tensor | None] | None:
-    """Walks the tape from ``roots`` in reverse order of creation.
-
-    With ``wanted`` None, gradients are accumulated into the ``grad`` of every leaf. Otherwise they
-    are returned for exactly these tensors and no ``grad`` changes.
-    """
-    targets = None if wanted is None else {_key(edge(t)): i for i, t in enumerate(wanted)}
-    found: list[Tensor | None] = [None] * len(wanted or ())
-    reaches = None if targets is None else _reaching(roots, targets)
-    pending: dict[TapeNode, list[Tensor | None]] = {}
-    heap: list[tuple[int, TapeNode]] = []
-
-    def send(to: tuple[Any, int] | None, g: Tensor | None) -> None:
-        if to is None or g is None:
-            return
-        node, index = to
-        if isinstance(node, Tensor):
-            g = _run_hooks(node._hooks, g)
-            if targets is None:
-                _accumulate(node, g, create_graph)
-            elif (at := targets.get(_key(to))) is not None:
-                found[at] = _sum(found[at], g)
-            return
-        if reaches is not None and node not in reaches and _key(to) not in (targets or ()):
-            return
-        slots = pending.get(node)
-        if slots is None:
-            slots = pending[node] = [None] * len(node.types)
-            heapq.heappush(heap, (-node.sequence, node))
-        slots[index] = _sum(slots[index], g)
-
-    with enable_grad() if create_graph else no_grad():
-        for root, g in zip(roots, grads, strict=True):
-            send(edge(root), g)
-        while heap:
-            node = heapq.heappop(heap)[1]
-            slots = pending.pop(node)
-            _arrived(node, slots, targets, found)
-            if reaches is not None and node not in reaches:
-                continue
-            want = [
-                e is not None and (reaches is None or _useful(e, reaches, targets))
-                for e in node.edges
-            ]
-            results = node.apply(slots, want, retain_graph)
-            if anomaly.enabled and thread.trace is None:
-                anomaly.check(node, results)
-            if len(results) != len(node.edges):
-                raise RuntimeError(
-                    f"{node.name()} returned {len(results)} gradients, expected {len(node.edges)}"
-                )
-            for to, part in zip(node.edges, results, strict=True):
-                send(to, part)
-    return None if targets is None else found
-
-
-def _sum(before: Tensor | None, g: Tensor) -> Tensor:
-    return g if before is None else before + g
-
-
-def _key(to: tuple[Any, int] | None) -> tuple[int, int]:
-    return (0, 0) if to is None else (id(to[0]), to[1])
-
-
-def _arrived(node: TapeNode, slots: list, targets: dict | None, found: list) -> None:
-    """Hooks, retained gradients and requested gradients of a node's own outputs."""
-    for i, g in enumerate(slots):
-        if g is None:
-            continue
-        if node.hooks and i in node.hooks:
-            g = slots[i] = _run_hooks(node.hooks[i], g)
-        if node.retained and i in node.retained and targets is None:
-            node.retained[i]._set_grad(g)
-        if targets is not None and (at := targets.get((id(node), i))) is not None:
-            found[at] = g
-
-
-def _run_hooks(hooks: list[Callable] | None, g: Tensor) -> Tensor:
-    for hook in hooks or ():
-        changed = hook(g)
-        if changed is not None:
-            g = changed
-    return g
-
-
-def _useful(e: tuple[Any, int], reaches: set, targets: dict | None) -> bool:
-    return e[0] in reaches or (targets is not None and _key(e) in targets)
-
-
-def _reaching(roots: Sequence[Tensor], targets: dict) -> set:
-    """The nodes from which some target can be reached."""
-    reaches: set = set()
-    seen: set = set()
-    stack = [(e[0], False) for t in roots if (e := edge(t)) is not None]
-    while stack:
-        node, done = stack.pop()
-        if isinstance(node, Tensor):
-            continue
-        if done:
-            if any(e is not None and _useful(e, reaches, targets) for e in node.edges):
-                reaches.add(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((e[0], False) for e in node.edges if e is not None)
-    return reaches
-
-
-def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
-    """Adds ``g`` to a leaf's grad: in place, unless the gradient itself has a history."""
-    from tracecc.dispatch import own
-
-    if g._type != leaf._type:
-        raise RuntimeError(f"gradient of type {g._type!r} reached a leaf of type {leaf._type!r}")
-    old = leaf.grad
-    if create_graph:
-        leaf._set_grad(g if old is None else old + g)
-    elif old is None:
-        leaf._set_grad(_private(own(g)))
-    else:
-        old._write(old + g)
-    for hook in leaf._post_hooks or ():
-        hook(leaf)
-
-
-def _private(g: Tensor) -> Tensor:
-    """A handle of its own memory, so that writing one leaf's grad changes no other tensor."""
-    fresh = _new(Tensor)
-    if g._array is None:
-        assert thread.trace is not None
-        return thread.trace.snapshot(g)
-    array = g._array.copy()
-    _setup(fresh, array, g._type, Storage(array))
-    return fresh

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracecc.autograd.tape import TapeNode, backward_pass, edge
+from tracecc.autograd.tape import TapeNode, edge
+from tracecc.autograd.walk import backward_pass
 from tracecc.pytree import flatten, unflatten
 from tracecc.tensor import Storage, Tensor
 from tracecc.trace.guards import Guards

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracecc.autograd.tape import TapeNode, attach, backward_pass
+from tracecc.autograd.tape import TapeNode, attach
+from tracecc.autograd.walk import backward_pass
 from tracecc.pytree import flatten, unflatten
 from tracecc.random import default_generator
 from tracecc.state import enable_grad, thread
