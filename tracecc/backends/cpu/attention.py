@@ -18,7 +18,7 @@ from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node, Value
 from tracecc_ir.types import f32
 
-BLOCK = 128  # Keys whose scores exist at a time.
+BLOCK = 128  # Keys whose scores exist at a time; a multiple of the queries of a tile.
 
 
 def _names(block: int) -> dict[str, Any]:
