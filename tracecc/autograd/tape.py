@@ -284,7 +284,7 @@ class _Anomaly:
         return str(user_location())
 
     @staticmethod
-    def check(node: TapeNode, results: Sequence[Tensor | None]) -> None:
+    def check(node: TapeNode, results: Sequence[Any]) -> None:
         """Refuses gradients that are not numbers, naming the forward line."""
         for i, g in enumerate(results):
             if g is not None and g._type.dtype.kind == "float" and (g != g).any():
