@@ -283,3 +283,19 @@ def test_several_threads_may_call_one_compiled_function():
     for t in threads:
         t.join()
     assert wrong == []
+
+
+def test_state_that_a_later_pass_over_a_row_reads_again_is_not_overwritten():
+    def update(v, p, g):
+        v.add_(g * g)
+        change = g / (v + 1.0).sqrt()
+        p.sub_(change / change.norm())
+
+    results = []
+    for run in (update, tc.compile(update)):
+        v, p = tc.ones(40), tc.ones(40)
+        for k in range(3):
+            run(v, p, tc.linspace(-1.0, 2.0, 40) * (k + 1))
+        results.append((v.numpy(), p.numpy()))
+    for eager, compiled in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6)

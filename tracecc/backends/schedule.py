@@ -259,6 +259,8 @@ class _Scheduler:
             return False
         place = len(graph.inputs) + node.outputs.index(result)
         (target,) = [s.index for s in body.stores if s.tensor == place]
+        if any(c and r for c, r in zip(target.coefs, body.reduced, strict=True)):
+            return False  # a later pass over the row may read it again
         loads = [i.index for i in body.code if i.op == "load" and i.tensor in inputs]
         return all(i == target for i in loads)
 
