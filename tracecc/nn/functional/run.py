@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracecc.autograd.tape import OpNode, TapeNode
 from tracecc.dispatch import apply
-from tracecc.tensor import Tensor
+from tracecc.state import thread
+from tracecc.tensor import Tensor, handle, wrap
 from tracecc_ir.op import op_named
 
 Ints = int | Sequence[int]
@@ -46,4 +48,25 @@ def finish(x: Tensor, result: Tensor, inplace: bool) -> Tensor:
     if not inplace:
         return result
     x._check_writable()
+    if thread.trace is None and result.grad_fn is not None:
+        _keep_operand(x, result)
     return x._write(result)
+
+
+def _keep_operand(x: Tensor, result: Tensor) -> None:
+    """What computed ``result`` from ``x`` remembers a copy of ``x``, which is overwritten next."""
+    copy = None
+    pending, seen = [result.grad_fn], {x.grad_fn}
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        pending += [to[0] for to in node.edges if to is not None and isinstance(to[0], TapeNode)]
+        for saved in (getattr(node, "inputs", None) or ()) if isinstance(node, OpNode) else ():
+            if saved._hold._storage is x._storage and saved.version == x._version:
+                copy = wrap(x._numpy().copy()) if copy is None else copy
+                kept = handle(copy)
+                kept._requires_grad, kept._grad_fn = saved._hold._requires_grad, x.grad_fn
+                kept._output_index = saved._hold._output_index
+                saved._hold, saved.version = kept, kept._version
