@@ -51,6 +51,7 @@ strided, contiguous_format, preserve_format = "strided", "contiguous_format", "p
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 
 _FROM = {
+    "autocast": "tracecc.amp",
     "cond": "tracecc.control",
     "load": "tracecc.serialization",
     "save": "tracecc.serialization",
@@ -71,6 +72,7 @@ _OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
     threshold_ triplet_margin_loss"""
 _FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
 _MODULES = (
+    "amp",
     "backends",
     "func",
     "nn",

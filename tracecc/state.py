@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from tracecc.trace.tracer import Tracer
+    from tracecc_ir.types import DType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _ThreadState(threading.local):
     grad_enabled: bool = True
     inference: bool = False
+    autocast: DType | None = None
     trace: Tracer | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from tracecc.casts import autocasting
 from tracecc.functional import (
     activation,
     calculus,
@@ -75,7 +76,9 @@ PUBLIC: dict[ModuleType, str] = {
 }
 
 FUNCTIONS: dict[str, Any] = {
-    name: getattr(module, name) for module, names in PUBLIC.items() for name in names.split()
+    name: autocasting(name, getattr(module, name))
+    for module, names in PUBLIC.items()
+    for name in names.split()
 }
 
 # Older functions of PyTorch's, and names for what is the same.

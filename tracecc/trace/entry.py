@@ -90,7 +90,8 @@ class Entry:
                 return False
         elif len({id(a._storage) for a in args}) != len(args):
             return False
-        return thread.inference is self.key[3] and self.refusal(args) is None
+        modes = thread.inference is self.key[3] and thread.autocast is self.key[4]
+        return modes and self.refusal(args) is None
 
     def refusal(self, leaves: Any) -> str | None:
         """Why this entry may not run these arguments (whose signature is equal), or None."""

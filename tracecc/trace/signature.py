@@ -22,7 +22,7 @@ def signature(leaves: list[Any], structure: Any) -> Hashable:
         describe(leaf, first.setdefault(id(leaf), i), first.setdefault(_memory(leaf), i))
         for i, leaf in enumerate(leaves)
     ]
-    return (structure, tuple(parts), thread.grad_enabled, thread.inference)
+    return (structure, tuple(parts), thread.grad_enabled, thread.inference, thread.autocast)
 
 
 def _memory(leaf: Any) -> int:
@@ -52,7 +52,7 @@ def describe(leaf: Any, first: int, shared: int) -> Hashable:
 
 def shown(key: Any) -> str:
     """A signature for readers: ``(f32[64, 1, 8, 8], i64[64])``."""
-    _, parts, grad, _ = key
+    _, parts, grad, *_ = key
     texts = []
     for part in parts:
         if part is float:

@@ -1,5 +1,6 @@
 """Layers and losses as functions, with PyTorch's names and arguments."""
 
+from tracecc.casts import wrap_all
 from tracecc.nn.functional.activation import (
     celu,
     celu_,
@@ -263,3 +264,5 @@ __all__ = [
     "upsample_bilinear",
     "upsample_nearest",
 ]
+
+wrap_all(globals(), __all__)

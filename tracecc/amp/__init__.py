@@ -1,0 +1,21 @@
+"""Mixed precision: `autocast` regions and `GradScaler`, with PyTorch's semantics on the CPU."""
+
+from tracecc.amp.autocast import (
+    autocast,
+    custom_bwd,
+    custom_fwd,
+    get_autocast_dtype,
+    is_autocast_available,
+    is_autocast_enabled,
+)
+from tracecc.amp.scaler import GradScaler
+
+__all__ = [
+    "GradScaler",
+    "autocast",
+    "custom_bwd",
+    "custom_fwd",
+    "get_autocast_dtype",
+    "is_autocast_available",
+    "is_autocast_enabled",
+]
