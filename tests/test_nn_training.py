@@ -293,3 +293,26 @@ def test_new_losses_equal_torchs():
     ):
         a, b = make(nn, tc.tensor).item(), make(torch.nn, torch.tensor).item()
         assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_adaptive_softmax_equals_torchs():
+    x, target = draw(6, 8), np.array([0, 3, 9, 5, 2, 7])
+    mine, theirs = (n.AdaptiveLogSoftmaxWithLoss(8, 10, [3, 6], 2.0) for n in (nn, torch.nn))
+    copy_weights(mine, theirs)
+    a, b = mine(tc.tensor(x), tc.tensor(target)), theirs(torch.tensor(x), torch.tensor(target))
+    a.loss.backward()
+    b.loss.backward()
+    pairs = [(a.output, b.output), (a.loss, b.loss)]
+    pairs += [(mine.log_prob(tc.tensor(x)), theirs.log_prob(torch.tensor(x)))]
+    pairs += [(p.grad, q.grad) for p, q in zip(mine.parameters(), theirs.parameters(), strict=True)]
+    for p, q in pairs:
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert mine.predict(tc.tensor(x)).tolist() == theirs.predict(torch.tensor(x)).tolist()
+
+
+def test_modules_are_replaced_and_cast_by_name():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
+    model.set_submodule("1.0", nn.Tanh())
+    assert isinstance(model[1][0], nn.Tanh)
+    assert model.type(tc.float64)[0].weight.dtype is tc.float64
+    assert model.to_empty(device="cpu")[0].weight.shape == (2, 2)

@@ -31,6 +31,7 @@ from tracecc.nn.modules.activation import (
     Tanhshrink,
     Threshold,
 )
+from tracecc.nn.modules.adaptive import AdaptiveLogSoftmaxWithLoss
 from tracecc.nn.modules.attention import (
     MultiheadAttention,
 )
@@ -119,6 +120,7 @@ from tracecc.nn.modules.norm import (
     LayerNorm,
     LocalResponseNorm,
     RMSNorm,
+    SyncBatchNorm,
 )
 from tracecc.nn.modules.pooling import (
     AdaptiveAvgPool1d,
@@ -140,7 +142,9 @@ from tracecc.nn.modules.rnn import (
     RNN,
     GRUCell,
     LSTMCell,
+    RNNBase,
     RNNCell,
+    RNNCellBase,
 )
 from tracecc.nn.modules.shape import (
     CircularPad1d,
@@ -198,6 +202,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -302,7 +307,9 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNNBase",
     "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -323,6 +330,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",

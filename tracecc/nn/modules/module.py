@@ -248,6 +248,8 @@ class Module(Saving):
         """Calls ``hook(module, grad_output)`` before the module's own gradients are computed."""
         return register(self._backward_pre_hooks, hook, prepend)
 
+    register_backward_hook = register_full_backward_hook
+
     # Walking.
 
     def named_modules(
@@ -325,6 +327,13 @@ class Module(Saving):
             if not isinstance(module, Module):
                 raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
         return module
+
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Replaces the module with this dotted name."""
+        path, _, name = target.rpartition(".")
+        if not name:
+            raise ValueError("Cannot set the submodule without a target name!")
+        setattr(self.get_submodule(path), name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with this dotted name."""
@@ -428,6 +437,14 @@ class Module(Saving):
 
         for p in self.parameters():
             clear_grad(p, set_to_none)
+
+    def type(self: M, dst_type: DType) -> M:
+        """Casts every floating point parameter and buffer."""
+        return self._cast(dst_type)
+
+    def to_empty(self: M, *, device: Any = None, recurse: bool = True) -> M:
+        """Replaces all memory by new memory that holds nothing in particular."""
+        return self._apply(lambda t: t.clone())  # type: ignore[attr-defined]
 
     def share_memory(self: M) -> M:
         return self

@@ -128,6 +128,17 @@ class BatchNorm3d(_BatchNorm):
     _ranks = (5,)
 
 
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation over all processes: here there is one, so over the batch."""
+
+    _ranks = (2, 3, 4, 5)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """Returns ``module`` itself: batch norms of one process need no synchronisation."""
+        return module
+
+
 class _InstanceNorm(_RunningNorm):
     def __init__(
         self,

@@ -19,7 +19,7 @@ from tracecc.trace import scalar, suspended
 from tracecc_ir.types import DType
 
 
-class _Recurrent(Module):
+class RNNBase(Module):
     """What all recurrent layers share: weights by layer and direction, and the walk over both."""
 
     _gates = 1
@@ -211,7 +211,7 @@ def _pausing(step: Callable[[Any, Tensor], tuple[Any, Tensor]]) -> Callable[[Any
     return paused
 
 
-class RNN(_Recurrent):
+class RNN(RNNBase):
     """The simple recurrent network: ``h' = tanh(W x + b + U h + c)``, or with relu."""
 
     def __init__(
@@ -256,7 +256,7 @@ class RNN(_Recurrent):
         return step
 
 
-class LSTM(_Recurrent):
+class LSTM(RNNBase):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), gates in the order i, f, g, o.
 
     Args:
@@ -302,7 +302,7 @@ def _lstm(gates: Tensor, c: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return tc.sigmoid(o) * tc.tanh(c), c
 
 
-class GRU(_Recurrent):
+class GRU(RNNBase):
     """Gated recurrent units (Cho et al., 2014), gates in the order r, z, n."""
 
     _gates = 3
@@ -325,7 +325,9 @@ def _gru(
     return h, h
 
 
-class _Cell(Module):
+class RNNCellBase(Module):
+    """What the cells share: their weights and the zero state."""
+
     _gates = 1
 
     def __init__(
@@ -356,7 +358,7 @@ class _Cell(Module):
         return shown if kind == "tanh" else f"{shown}, nonlinearity={kind}"
 
 
-class RNNCell(_Cell):
+class RNNCell(RNNCellBase):
     """One step of `RNN`."""
 
     nonlinearity = "tanh"
@@ -380,7 +382,7 @@ class RNNCell(_Cell):
         return tc.tanh(total) if self.nonlinearity == "tanh" else F.relu(total)
 
 
-class LSTMCell(_Cell):
+class LSTMCell(RNNCellBase):
     """One step of `LSTM`."""
 
     _gates = 4
@@ -394,7 +396,7 @@ class LSTMCell(_Cell):
         return _lstm(gates, c, self.hidden_size)
 
 
-class GRUCell(_Cell):
+class GRUCell(RNNCellBase):
     """One step of `GRU`."""
 
     _gates = 3
