@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tracecc.backends.schedule_body import Body, Unfusable, lower_body
@@ -20,6 +20,8 @@ from tracecc_ir.passes.fuse_space import fusible
 from tracecc_ir.types import DType, TensorType, u8
 
 ALIGNMENT = 64
+# A loop of at most so many launches is spelled out.
+MOST_SPELLED_OUT = 4096
 
 
 class LibraryPlan(Protocol):
@@ -68,10 +70,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Operand:
-    """A buffer seen as a contiguous tensor."""
+    """A buffer, from ``offset`` bytes on, seen as a contiguous tensor."""
 
     buffer: Buffer
     type: TensorType
+    offset: int = 0
 
 
 @dataclass
@@ -88,6 +91,7 @@ class Launch:
         ops, lines: the ops it does and the user's lines they come from.
         why: notes of the fusion pass.
         plan: of a library step, what the backend will do; its scratch buffers are ``temporaries``.
+        turn: of a loop that is spelled out, the turn it belongs to.
     """
 
     kind: str
@@ -101,11 +105,12 @@ class Launch:
     why: str = ""
     plan: LibraryPlan | None = None
     temporaries: list[Operand] = field(default_factory=list)
+    turn: int = 0
 
     @property
     def bytes(self) -> int:
         """Memory read and written if every operand is touched once."""
-        operands = {id(o.buffer): o.type.nbytes for o in (*self.inputs, *self.outputs)}
+        operands = {(id(o.buffer), o.offset): o.type.nbytes for o in (*self.inputs, *self.outputs)}
         return sum(operands.values())  # type: ignore[arg-type]
 
     @property
@@ -138,14 +143,15 @@ class Program:
     def __str__(self) -> str:
         lines = [f"program {self.name}: {len(self.launches)} launches, arena {self.arena_bytes} B"]
         for i, launch in enumerate(self.launches):
-            lines += _describe(i, launch)
+            if launch.turn == 0:
+                lines += _describe(i, launch)
         return "\n".join(lines) + "\n"
 
 
 def _describe(number: int, launch: Launch) -> list[str]:
     def place(o: Operand) -> str:
         b = o.buffer
-        where = f"arena+{b.place}" if b.kind == "arena" else f"{b.kind} {b.place}"
+        where = f"arena+{b.place + o.offset}" if b.kind == "arena" else f"{b.kind} {b.place}"
         return f"%{b.name or '_'} {o.type} @{where}"
 
     loops = ""
@@ -165,7 +171,11 @@ def _describe(number: int, launch: Launch) -> list[str]:
 
 
 def schedule(
-    graph: Graph, planner: Planner = lambda node: None, *, lone: bool = False
+    graph: Graph,
+    planner: Planner = lambda node: None,
+    *,
+    lone: bool = False,
+    body: Callable[[Graph], Graph] | None = None,
 ) -> Program:
     """Plans a fused graph of concrete sizes.
 
@@ -174,13 +184,21 @@ def schedule(
         planner: the backend's kernels of its own.
         lone: whether one thread does all of a work unit. It then reads a row's state before it
             writes it, so that reductions too may update state in place.
+        body: makes the body of a loop ready to be scheduled. Loops of a known number of turns are
+            then spelled out, launch by launch; without it they stay one step.
     """
-    return _Scheduler(graph, planner, lone).run()
+    return _Scheduler(graph, planner, lone, body).run()
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, planner: Planner, lone: bool):
-        self.graph, self.planner, self.lone = graph, planner, lone
+    def __init__(
+        self,
+        graph: Graph,
+        planner: Planner,
+        lone: bool,
+        body: Callable[[Graph], Graph] | None,
+    ):
+        self.graph, self.planner, self.lone, self.body = graph, planner, lone, body
         self.launches: list[Launch] = []
         self.home: dict[Value, Buffer] = {}
         self.buffers: list[Buffer] = []
@@ -291,8 +309,58 @@ class _Scheduler:
             self._kernel(node)
         elif fusible(node):
             self._single(node, node.why)
-        else:
+        elif node.op.name != "scan" or not self._spell_out(node):
             self._step(node)
+
+    def _spell_out(self, node: Node) -> bool:
+        """A scan as its body's launches for each turn, over slices; False if that is not wanted."""
+        attrs = node.attrs
+        consts, carries, length = attrs["consts"], attrs["carries"], attrs["length"]
+        if self.body is None or not 0 < length <= MOST_SPELLED_OUT:
+            return False
+        inner = _Scheduler(self.body(attrs["body"]), self.planner, self.lone, self.body).run()
+        if length * len(inner.launches) > MOST_SPELLED_OUT:
+            return False
+        if any(launch.kind == "host" for launch in inner.launches):
+            return False
+        given = [self._operand(v) for v in node.inputs]
+        made = [self._target(v) for v in node.outputs]
+        arena = self._buffer("arena", -1, TensorType(u8, (inner.arena_bytes,)), "turn")
+        carried = given[consts : consts + carries]
+        spare = [
+            [Operand(self._buffer("arena", -1, o.type, "carry"), o.type) for o in carried]
+            for _ in range(2)
+        ]
+        for turn in range(length):
+            at = length - 1 - turn if attrs["reverse"] else turn
+            after = made[:carries] if turn == length - 1 else spare[turn % 2]
+            places = {
+                "input": [
+                    *given[:consts],
+                    *carried,
+                    *(_row(o, at) for o in given[consts + carries :]),
+                ],
+                "output": [*after, *(_row(o, at) for o in made[carries:])],
+            }
+
+            def moved(o: Operand, places: dict[str, list[Operand]] = places) -> Operand:
+                if o.buffer.kind == "arena":
+                    return Operand(arena, o.type, o.buffer.place + o.offset)
+                outer = places[o.buffer.kind][o.buffer.place]
+                return Operand(outer.buffer, o.type, outer.offset + o.offset)
+
+            for launch in inner.launches:
+                self.launches.append(
+                    replace(
+                        launch,
+                        inputs=[moved(o) for o in launch.inputs],
+                        outputs=[moved(o) for o in launch.outputs],
+                        temporaries=[moved(o) for o in launch.temporaries],
+                        turn=turn,
+                    )
+                )
+            carried = after
+        return True
 
     def _step(self, node: Node) -> None:
         """One op by the backend's own kernel, or by the interpreter if it has none."""
@@ -496,6 +564,12 @@ class _Scheduler:
             placed.append(b)
             top = max(top, offset + size)
         return top
+
+
+def _row(o: Operand, index: int) -> Operand:
+    """One slice along the first dimension."""
+    type = TensorType(o.type.dtype, o.type.shape[1:])
+    return Operand(o.buffer, type, o.offset + index * int(type.nbytes))  # type: ignore[arg-type]
 
 
 def _lines(nodes: Iterable[Node]) -> list[str]:

@@ -243,8 +243,8 @@ class Executable:
     def _address(self, operand: Operand) -> tuple[int, int]:
         b = operand.buffer
         if b.kind == "arena":
-            return int(self._start["arena"]), b.place
-        return int(self._start[b.kind]) + b.place, 0
+            return int(self._start["arena"]), b.place + operand.offset
+        return int(self._start[b.kind]) + b.place, operand.offset
 
     def __call__(
         self,
@@ -361,7 +361,8 @@ class Executable:
         """Each kernel in launch order: source, ops, user lines, bytes, flops, why."""
         found = []
         for b in self._bound:
-            found.append(_info(b))
+            if b.launch.turn == 0:
+                found.append(_info(b))
             for part in b.region.parts if b.region else ():
                 found.extend(part.kernels())
         return found

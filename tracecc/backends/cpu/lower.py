@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tracecc.backends.cpu import attention, attention_layout, library, toolchain
 from tracecc.backends.cpu.emit import Emitted
@@ -27,13 +28,15 @@ def compile_graph(graph: Graph) -> Executable:
     Args:
         graph: after the pass pipeline; one that was not fused is fused here.
     """
-    if not any(n.op.name == "kernel" for n in graph.nodes):
-        graph = fuse(graph)
-    graph = attention_layout.as_steps(plain_products(graph))
-    program = schedule(graph, library.plan, lone=True)
+    program = schedule(_ready(graph), library.plan, lone=True, body=_ready)
     compiled = 0
-    bound = []
+    bound: list[Bound] = []
+    texts: dict[int, Bound] = {}
     for launch in program.launches:
+        first = texts.get(id(launch.body))
+        if first is not None:  # another turn of a loop
+            bound.append(replace(first, launch=launch))
+            continue
         if isinstance(launch.plan, Plan):
             fresh = [stage.kernel for stage in launch.plan.stages if _is_new(stage.kernel)]
             compiled += sum(not kernel.cached for kernel in fresh)
@@ -43,7 +46,8 @@ def compile_graph(graph: Graph) -> Executable:
             emitted = emit_epilogue(launch.body, launch.name)
             kernel, new = _kernel(emitted, toolchain.compile_epilogue)
             compiled += new and not kernel.cached
-            bound.append(Bound(launch, emitted, kernel, launch.plan))
+            texts[id(launch.body)] = Bound(launch, emitted, kernel, launch.plan)
+            bound.append(texts[id(launch.body)])
             continue
         if launch.body is None:
             assert launch.node is not None
@@ -55,8 +59,16 @@ def compile_graph(graph: Graph) -> Executable:
         emitted = emit(launch.body, launch.name)
         kernel, new = _kernel(emitted, toolchain.compile_kernel)
         compiled += new and not kernel.cached
-        bound.append(Bound(launch, emitted, kernel))
+        texts[id(launch.body)] = Bound(launch, emitted, kernel)
+        bound.append(texts[id(launch.body)])
     return Executable(program, bound, compiled)
+
+
+def _ready(graph: Graph) -> Graph:
+    """A graph, or the body of a loop, for the scheduler."""
+    if not any(n.op.name == "kernel" for n in graph.nodes):
+        graph = fuse(graph)
+    return attention_layout.as_steps(plain_products(graph))
 
 
 def takes(node: Node) -> bool:
