@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from tracecc.backends.cpu import gemm
 from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
+from tracecc_ir.op import Attrs
 from tracecc_ir.ops import dot_general, permute
 from tracecc_ir.passes.anchor import anchor_of, epilogue_of
 
 
 def plain_products(graph: Graph) -> Graph:
-    """Moves the dims of both operands to batch, free, contracted order where a product needs it."""
+    """Transposes the smaller operand of a product, or both, where its kernel needs that."""
 
     def visit(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...] | None:
         if node.op.name != "kernel":
@@ -35,20 +36,36 @@ def plain_products(graph: Graph) -> Graph:
             return None
         if any(n == 0 for v in node.inputs for n in v.shape) or gemm.plan_dot(node) is not None:
             return None
-        sides = zip(inputs, node.attrs["batch"], node.attrs["contract"], strict=True)
-        x, y = (_ordered(b, *side) for side in sides)
-        batch = tuple(range(len(node.attrs["batch"][0])))
-        count = len(node.attrs["contract"][0])
-        contract = tuple(tuple(range(v.type.ndim - count, v.type.ndim)) for v in (x, y))
-        made = dot_general(b.expr(x), b.expr(y), contract=contract, batch=(batch, batch))
-        return (made.value,)
+        small = int(inputs[1].type.size > inputs[0].type.size)  # type: ignore[operator]
+        for moves in ((small == 1, small == 0), (small == 0, small == 1)):
+            trial = Builder("trial")
+            made = _product(trial, [trial.input(v.type) for v in inputs], node.attrs, moves)
+            assert made.node is not None
+            if gemm.plan_dot(made.node) is not None:
+                return (_product(b, inputs, node.attrs, moves),)
+        return (_product(b, inputs, node.attrs, (True, True)),)
 
     return rebuild(graph, visit)
 
 
-def _ordered(b: Builder, v: Value, batch: Sequence[int], contract: Sequence[int]) -> Value:
-    free = [d for d in range(v.type.ndim) if d not in batch and d not in contract]
-    axes = (*batch, *free, *contract)
-    if axes == tuple(range(v.type.ndim)):
-        return v
-    return permute(b.expr(v), axes=axes).value
+def _product(b: Builder, inputs: Sequence[Value], attrs: Attrs, moves: tuple[bool, bool]) -> Value:
+    """The product with one or both operands transposed.
+
+    A left operand goes to batch, free, contracted order, a right one to batch, contracted, free.
+    An operand that stays decides the order of the contracted dimensions.
+    """
+    pairs = list(zip(*attrs["contract"], strict=True))
+    if moves != (True, True):
+        pairs.sort(key=lambda pair: pair[moves.index(False)])
+    operands, contract, batch = [], [], []
+    for side, (v, moved) in enumerate(zip(inputs, moves, strict=True)):
+        dims, first = [pair[side] for pair in pairs], attrs["batch"][side]
+        if moved:
+            free = [d for d in range(v.type.ndim) if d not in dims and d not in first]
+            axes = (*first, *free, *dims) if side == 0 else (*first, *dims, *free)
+            v = v if axes == tuple(range(v.type.ndim)) else permute(b.expr(v), axes=axes).value
+            dims, first = [axes.index(d) for d in dims], tuple(range(len(first)))
+        operands.append(b.expr(v))
+        contract.append(tuple(dims))
+        batch.append(tuple(first))
+    return dot_general(*operands, contract=tuple(contract), batch=tuple(batch)).value
