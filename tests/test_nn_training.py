@@ -7,6 +7,7 @@ import tracecc as tc
 from tracecc import nn
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tiny work; a spinning pool would starve the other library
 
 STEPS = 20
 

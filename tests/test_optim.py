@@ -10,6 +10,7 @@ import tracecc.nn.functional as F
 from tracecc import nn, optim
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tiny work; a spinning pool would starve the other library
 
 STEPS = 20
 CASES = [

@@ -15,6 +15,7 @@ import pytest
 import tracecc as tc
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tiny work; a spinning pool would starve the other library
 
 HERE = Path(__file__).parent
 PROGRAMS = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("test_"))
