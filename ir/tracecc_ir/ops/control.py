@@ -10,6 +10,7 @@ from tracecc_ir.errors import NotDifferentiable, TypeRuleError
 from tracecc_ir.graph import Builder, Graph, Value, replay
 from tracecc_ir.op import Expr, Op, op_named
 from tracecc_ir.ops.constant import constant
+from tracecc_ir.passes.decompose import decompose
 from tracecc_ir.passes.grad import Derived, gradient
 from tracecc_ir.types import TensorType, bool_
 
@@ -132,22 +133,58 @@ def _scan_type(
     return (*results[:carries], *(y.with_shape((length, *y.shape)) for y in results[carries:]))
 
 
-def _with_history(body: Graph, consts: int, carries: int) -> Graph:
-    """The body of scan with the carries it was given as further outputs."""
+# What the reverse scan reads from memory rather than computes again.
+_COSTLY = ("dot_general", "conv", "conv_input_grad", "conv_weight_grad")
+
+
+def _with_history(body: Graph, consts: int, carries: int, kept: Sequence[Value]) -> Graph:
+    """The body of scan with the carries it was given, and values it computes, as more outputs."""
     b = Builder(body.name)
     inputs = [b.input(v.type, v.name) for v in body.inputs]
-    b.graph.outputs = b.inline(body, inputs) + inputs[consts : consts + carries]
+    whole = Graph(body.name, body.inputs, nodes=body.nodes, outputs=[*body.outputs, *kept])
+    made = b.inline(whole, inputs)
+    count = len(body.outputs)
+    b.graph.outputs = made[:count] + inputs[consts : consts + carries] + made[count:]
     return b.graph
 
 
-def _step_gradient(body: Graph, consts: int, carries: int, wrt: list[int]) -> Graph:
-    """One step of the reverse scan.
+def _keeping(body: Graph, wrt: list[int]) -> tuple[Graph, list[Value]]:
+    """The gradient of a body, and the costly values of the body that are its last inputs."""
+    step = gradient(body, wrt)
+    count = len(body.nodes)
+    if [n.op for n in step.nodes[:count]] != [n.op for n in body.nodes]:
+        return step, []
+    costly = {
+        copy.output: old.output
+        for copy, old in zip(step.nodes[:count], body.nodes, strict=True)
+        if copy.op.name in _COSTLY
+    }
+    needed = set(step.outputs)
+    nodes = []
+    for node in reversed(step.nodes):
+        if needed & set(node.outputs) and not costly.keys() & set(node.outputs):
+            needed.update(node.inputs)
+            nodes.append(node)
+    kept = {copy: old for copy, old in costly.items() if copy in needed}
+    b = Builder(step.name)
+    values = {v: b.input(v.type, v.name) for v in (*step.inputs, *kept)}
+    for node in reversed(nodes):
+        values.update(zip(node.outputs, b.copy(node, values), strict=True))
+    b.graph.outputs = [values[v] for v in step.outputs]
+    return b.graph, list(kept.values())
+
+
+def _step_gradient(
+    body: Graph, consts: int, carries: int, wrt: list[int]
+) -> tuple[Graph, list[Value]]:
+    """One step of the reverse scan, and the values of the body that it wants to be kept.
 
     Consts: those of the forward scan. Carries: cotangents of the float carries, then the sums so
-    far for the float consts. Slices: the forward carries before the step, the forward slices and
-    the cotangents of the float ys. Returns the new carries, then gradients of the float slices.
+    far for the float consts. Slices: the forward carries before the step, the kept values, the
+    forward slices and the cotangents of the float ys. Returns the new carries, then gradients of
+    the float slices.
     """
-    step = gradient(body, wrt)
+    step, kept = _keeping(body, wrt)
     b = Builder(body.name + "_grad")
 
     def inputs(values: Sequence[Value], suffix: str = "") -> list[Value]:
@@ -158,15 +195,16 @@ def _step_gradient(body: Graph, consts: int, carries: int, wrt: list[int]) -> Gr
     flowing = inputs(floats, ".g")
     sums = inputs([body.inputs[i] for i in wrt if i < consts], ".g")
     before = inputs(body.inputs[consts : consts + carries])
+    known = inputs(kept)
     slices = inputs(body.inputs[consts + carries :])
     coming = inputs([v for v in body.outputs[carries:] if v.dtype.kind == "float"], ".g")
     given = iter(flowing + coming)
     gs = [next(given) if v.dtype.kind == "float" else _zero(b, v.type) for v in body.outputs]
-    found = b.inline(step, held + before + slices + gs)
+    found = b.inline(step, held + before + slices + gs + known)
     added = [(b.expr(s) + b.expr(f)).value for s, f in zip(sums, found[: len(sums)], strict=True)]
     rest = found[len(sums) :]
     b.graph.outputs = rest[: len(flowing)] + added + rest[len(flowing) :]
-    return b.graph
+    return b.graph, kept
 
 
 def _zero(b: Builder, type: TensorType) -> Value:
@@ -184,16 +222,18 @@ def _scan_vjp(
     length: Size,
     reverse: bool,
 ) -> tuple:
-    """A scan the other way round, over the carries of a forward scan that keeps them."""
+    """A scan the other way round, over the carries and products that a forward scan keeps."""
     wrt = _float_positions(operands)
     if not wrt:
         return (None,) * len(operands)
     gs, fixed = _tuple(g), consts + carries
     options: Any = {"length": length, "consts": consts}
+    body = decompose(body)
+    step, kept = _step_gradient(body, consts, carries, wrt)
     history = _tuple(
         scan(
             *operands,
-            body=_with_history(body, consts, carries),
+            body=_with_history(body, consts, carries, kept),
             carries=carries,
             reverse=reverse,
             **options,
@@ -210,7 +250,7 @@ def _scan_vjp(
             *history,
             *operands[fixed:],
             *coming,
-            body=_step_gradient(body, consts, carries, wrt),
+            body=step,
             carries=len(flowing) + len(sums),
             reverse=not reverse,
             **options,

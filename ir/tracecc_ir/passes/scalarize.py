@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tracecc_ir.dims import Shape
 from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Expr
 from tracecc_ir.ops import add, concat, constant, maximum, minimum, mul, reshape, slice
@@ -74,7 +75,7 @@ def scalarize(graph: Graph) -> Graph:
 
     def _pieces(b: Builder, node: Node) -> list[Expr]:
         v, name, attrs = node.output, node.op.name, dict(node.attrs)
-        count = int(v.shape[-1])
+        count = _length(v.shape)
         split = _split(node)
         operands = [
             pieces_of(b, x) if x in split else [b.expr(new[x])] * count for x in node.inputs
@@ -100,12 +101,16 @@ def scalarize(graph: Graph) -> Graph:
     return rebuild(graph, visit)
 
 
+def _length(shape: Shape) -> int:
+    last = shape[-1]
+    assert isinstance(last, int)
+    return last
+
+
 def _slices(x: Expr) -> list[Expr]:
-    *rest, count = x.shape
+    rest, count = x.shape[:-1], _length(x.shape)
     low, ones = (0,) * len(rest), (1,) * (len(rest) + 1)
-    pieces = [
-        slice(x, starts=(*low, k), limits=(*rest, k + 1), strides=ones) for k in range(int(count))
-    ]
+    pieces = [slice(x, starts=(*low, k), limits=(*rest, k + 1), strides=ones) for k in range(count)]
     return [reshape(p, shape=tuple(rest)) for p in pieces]
 
 
