@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tracecc_ir.dims import Shape
 from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Expr
 from tracecc_ir.ops import add, concat, constant, maximum, minimum, mul, reshape, slice
+from tracecc_ir.types import Shape
 
 LONGEST = 4
 # Values joined again afterwards are smaller than the largest one inside by this factor.
