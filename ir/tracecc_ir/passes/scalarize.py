@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Expr
 from tracecc_ir.ops import add, concat, constant, maximum, minimum, mul, reshape, slice
+from tracecc_ir.passes.dce import dce
 from tracecc_ir.types import Shape
 
 LONGEST = 4
@@ -27,21 +28,23 @@ def scalarize(graph: Graph) -> Graph:
 
     Before::
 
-        graph main(%x: f32[512, 3]) {
-          %0 = mul(%x, %x) : f32[512, 3]
+        graph main(%x: f32[512, 2]) {
+          %0 = mul(%x, %x) : f32[512, 2]
           %1 = reduce_sum(%0) axes=(1,) : f32[512]
           return %1
         }
 
-    After, where %x.k stands for the slice ``x[:, k]``::
+    After::
 
-        graph main(%x: f32[512, 3]) {
-          %0 = mul(%x.0, %x.0) : f32[512]
-          %1 = mul(%x.1, %x.1) : f32[512]
-          %2 = mul(%x.2, %x.2) : f32[512]
-          %3 = add(%0, %1) : f32[512]
-          %4 = add(%3, %2) : f32[512]
-          return %4
+        graph main(%x: f32[512, 2]) {
+          %0 = slice(%x) starts=(0, 0) limits=(512, 1) strides=(1, 1) : f32[512, 1]
+          %1 = slice(%x) starts=(0, 1) limits=(512, 2) strides=(1, 1) : f32[512, 1]
+          %2 = reshape(%0) : f32[512]
+          %3 = reshape(%1) : f32[512]
+          %4 = mul(%2, %2) : f32[512]
+          %5 = mul(%3, %3) : f32[512]
+          %6 = add(%4, %5) : f32[512]
+          return %6
         }
     """
     chosen = _chosen(graph)
@@ -98,7 +101,7 @@ def scalarize(graph: Graph) -> Graph:
         axes = tuple(a for a in node.attrs["axes"] if a != x.type.ndim - 1)
         return node.op(total, axes=axes) if axes else total
 
-    return rebuild(graph, visit)
+    return dce(rebuild(graph, visit))
 
 
 def _length(shape: Shape) -> int:
