@@ -15,7 +15,7 @@ from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.memory import OutputPool, address_of, aligned_bytes
 from tracecc.backends.cpu.regions import Region
 from tracecc.backends.cpu.toolchain import Kernel
-from tracecc.backends.schedule import Launch, Operand, Program
+from tracecc.backends.schedule_program import Launch, Operand, Program
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.interpret import evaluate
 from tracecc_ir.types import TensorType

@@ -9,7 +9,7 @@ import numpy as np
 from tracecc.backends.cuda.emit import CudaLaunch, emit
 from tracecc.backends.cuda.kernel import flat
 from tracecc.backends.cuda.simulator import simulate
-from tracecc.backends.schedule import Operand, Program
+from tracecc.backends.schedule_program import Operand, Program
 from tracecc_ir.interpret import evaluate
 
 # Runs a kernel on arrays of storage elements: inputs, then outputs.
