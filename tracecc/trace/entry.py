@@ -95,18 +95,21 @@ class Entry:
 
     def refusal(self, leaves: Any) -> str | None:
         """Why this entry may not run these arguments (whose signature is equal), or None."""
-        moved = self.epoch != epoch.count
-        guards = self.capture.guards
-        why = guards.failure(moved) if moved or guards.each_call else None
-        if why is None and moved:
-            self.epoch = epoch.count
-            self._storages = None
-        return why or self._aliasing(leaves)
+        c, why = self.capture, None
+        if self.epoch != epoch.count:
+            why = c.guards.failure(True)
+            if why is None:
+                self.epoch = epoch.count
+                self._storages = None
+        else:
+            for check in c.guards.each_call:
+                why = check()
+                if why is not None:
+                    break
+        return self._aliasing(leaves) if why is None and c.written else why
 
     def _aliasing(self, leaves: Any) -> str | None:
         written, direct = self.capture.written, self.capture.direct
-        if not written:
-            return None
         for i in self.capture.arguments:
             leaf = leaves[i]
             if isinstance(leaf, Tensor) and leaf._storage in written:

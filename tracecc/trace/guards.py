@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from operator import is_
+from operator import is_not
 from typing import Any
 
 from tracecc.tensor import Tensor
@@ -160,9 +160,9 @@ class Guards:
 
             def by_elements() -> str | None:
                 now = get()
-                if type(now) is list and len(now) == len(elements) and all(map(is_, now, elements)):
-                    return None
-                return changed
+                if type(now) is not list or len(now) != len(elements):
+                    return changed
+                return changed if any(map(is_not, now, elements)) else None
 
             return by_elements, f"{name} holds the same {len(expected)} elements"
         before = fingerprint(expected)
