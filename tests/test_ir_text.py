@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from tracecc_ir.errors import ParseError, TypeRuleError, VerifyError
-from tracecc_ir.graph import bind_sizes, specialize
+from tracecc_ir.graph import Builder, bind_sizes, specialize
 from tracecc_ir.interpret import interpret
+from tracecc_ir.op import OPS, Op, Sample
+from tracecc_ir.printer import attribute
 from tracecc_ir.reference import updated
 from tracecc_ir.text import parse, parse_type, print_graph
+from tracecc_ir.types import type_of_array
 from tracecc_ir.verify import verify
 
+RNG = np.random.default_rng(0)
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = """\
 graph main(%p: bool[], %x: f64[b, 3], %i: i64[])
@@ -121,6 +125,51 @@ def test_symbolic_sizes_bind_specialise_and_refuse_disagreement() -> None:
     assert interpret(graph, [x])[0][0].shape == (6, 3)
     with pytest.raises(TypeRuleError, match="where b = 3, given an array of f32\\[3, 5\\]"):
         bind_sizes(graph, [x[:, :5]])
+
+
+CASES = [
+    (op, s)
+    for op in OPS.values()
+    if op.samples and op.kind != "constant"
+    for s in op.samples(RNG, op.dtypes[-1])
+]
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES, ids=lambda x: getattr(x, "name", ""))
+def test_attributes_are_left_out_only_if_they_are_told(op: Op, sample: Sample) -> None:
+    b = Builder("f")
+    inputs = [b.input(type_of_array(x), "x") for x in sample.inputs]
+    b.graph.outputs = list(b.emit(op, inputs, sample.attrs))
+    text = print_graph(b.graph)
+    (found,), (node,) = parse(text).nodes, b.graph.nodes
+    assert [*map(repr, found.attrs.items())] == [*map(repr, node.attrs.items())]
+    shown = "".join(f" {k}={attribute(v)}" for k, v in node.attrs.items())
+    types = ", ".join(str(v.type) for v in node.outputs)
+    names = ", ".join(f"%x.{i}" if i else "%x" for i in range(len(inputs)))
+    head = text[: text.index("{") + 1]
+    results = ", ".join(f"%{i}" for i in range(len(node.outputs)))
+    spelled = f"{head} {results} = {op.name}({names}){shown} : {types} return {results} }}"
+    assert print_graph(parse(spelled)) == text
+
+
+def test_long_lines_are_broken_and_long_notes_stand_below() -> None:
+    operands = ", ".join(f"%operand.{i}: f32[2]" for i in range(11))
+    graph = parse(
+        f"graph f({operands}) {{ %y = concat({operands.replace(': f32[2]', '')}) axis=0 "
+        ": f32[22]  # a.py:3; why: one; two; three\n return %y }"
+    )
+    text = print_graph(graph)
+    assert text.splitlines()[-6:] == [
+        "      %operand.7, %operand.8, %operand.9, %operand.10) axis=0 : f32[22]  # a.py:3",
+        "    # why: one",
+        "    # why: two",
+        "    # why: three",
+        "  return %y",
+        "}",
+    ]
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert canonical(text) == text
+    assert parse(text).nodes[0].why == "one; two; three"
 
 
 def test_types_parse_alone() -> None:

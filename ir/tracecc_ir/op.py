@@ -145,6 +145,19 @@ class Sample:
     attrs: Attrs = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Usual:
+    """The value of an attribute that goes without saying: texts leave it out.
+
+    Attributes:
+        doc: the value in words, for the reference table.
+        value: ``value(operand types, first result type, the attributes given)``.
+    """
+
+    doc: str
+    value: Callable[[Sequence[TensorType], TensorType, Attrs], Any]
+
+
 class _NoGradient:
     """Marks an op whose results carry no gradient at all (comparisons, argmax, random bits)."""
 
@@ -178,6 +191,8 @@ class Op:
         cost: floating point operations per element of an elementwise op (about 10 for exp).
         domain: the interval that test inputs are drawn from, per operand or one for all.
         dtypes: the dtypes that operand 0 may have.
+        usual: what texts leave out because the operands, the result and the other attributes say
+            it; in code every attribute without a default is given.
         samples: example calls for the generated tests, ``samples(rng, dtype)`` yields
             Samples; elementwise ops need none.
         doc: one line for the reference table.
@@ -194,6 +209,7 @@ class Op:
     domain: Any = (-3.0, 3.0)
     dtypes: tuple[DType, ...] = ()
     samples: Callable[[np.random.Generator, DType], Iterable[Sample]] | None = None
+    usual: Mapping[str, Usual] = field(default_factory=dict)
     doc: str = ""
     defaults: dict[str, Any] = field(init=False, default_factory=dict)
 
@@ -223,6 +239,15 @@ class Op:
             return {k: attrs[k] if k in attrs else self.defaults[k] for k in self.attr_names}
         except KeyError as missing:
             raise TypeRuleError(f"{self.name} needs the attribute {missing.args[0]}") from None
+
+    def implied(
+        self, operands: Sequence[TensorType], result: TensorType, given: Attrs
+    ) -> dict[str, Any]:
+        """The attributes that a text need not show, with their values."""
+        known = {"shape": result.shape, "dtype": result.dtype}
+        found = {k: v for k, v in known.items() if k in self.attr_names and k not in self.defaults}
+        usual = self.usual.items() if operands else ()
+        return found | {k: u.value(operands, result, given) for k, u in usual}
 
     def result_types(self, operands: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
         """Runs the type rule; every result is a tuple here."""

@@ -300,7 +300,8 @@ class Parser:
             attrs |= self._regions(op, operands)
         else:
             self._comment(node)
-        node.attrs = self._bound(op, shown, attrs, types, token)
+        given = [x.type for _, x, _ in operands if isinstance(x, Value)]
+        node.attrs = self._bound(op, shown, attrs, types, given, token)
         node.inputs = self._inputs(b, node, operands)
         return node
 
@@ -356,36 +357,42 @@ class Parser:
         return regions
 
     def _bound(
-        self, op: Op, shown: Op | None, attrs: dict[str, Any], types: list, token: Token
+        self,
+        op: Op,
+        shown: Op | None,
+        attrs: dict[str, Any],
+        types: list,
+        operands: list[TensorType],
+        token: Token,
     ) -> dict[str, Any]:
-        """All attributes, with those that the result's type tells and the defaults."""
+        """All attributes, with those that operands and results tell and the defaults."""
         try:
             if shown is not None:
                 wrt = attrs.pop("wrt", ())
+                if operands:
+                    attrs = shown.implied(operands, operands[-1], attrs) | attrs
                 inner = tuple(shown.bind(attrs).items())
                 return op.bind({"of": shown.name, "attrs": inner, "wrt": wrt})
             if types:
-                known = {"shape": types[0].shape, "dtype": types[0].dtype}
-                for key, value in known.items():
-                    if key in op.attr_names and key not in op.defaults:
-                        attrs.setdefault(key, value)
+                attrs = op.implied(operands, types[0], attrs) | attrs
             return op.bind(attrs)
         except IRError as error:
             self.fail(str(error), token)
 
     def _comment(self, node: Node) -> None:
-        """Reads the location and the reason off a comment on the line just read."""
-        token, line = self.tokens[self.index], self.tokens[self.index - 1].line
-        if token.kind != "comment" or token.line != line:
-            return
-        self.index += 1
-        text = token.text[1:].strip()
-        where, _, why = text.partition("why: ")
-        node.why = why
-        match = LOCATION.match(where.removesuffix("; ").strip())
-        if match:
-            grad, file, number, function = match.groups()
-            node.loc = Loc(file, int(number), function or "", bool(grad))
+        """Reads the location and the reasons off the comments behind and below a line."""
+        line, reasons = self.tokens[self.index - 1].line, []
+        while (token := self.tokens[self.index]).kind == "comment":
+            where, mark, why = token.text[1:].strip().partition("why: ")
+            if token.line != line and (where or not mark):
+                return
+            self.index += 1
+            reasons += [why] if mark else []
+            node.why = "; ".join(reasons)
+            match = LOCATION.match(where.removesuffix("; ").strip())
+            if match:
+                grad, file, number, function = match.groups()
+                node.loc = Loc(file, int(number), function or "", bool(grad))
 
 
 def _constant_node(value: Any, type: TensorType) -> Node:

@@ -13,6 +13,8 @@ from tracecc_ir.op import OPS, Op
 from tracecc_ir.types import DType
 
 WIDTH = 100
+SHORT_REASON = 60  # a longer note stands on a line of its own
+COMMENT_COLUMN = 88  # comments are aligned up to here
 NAME_COLUMN = 10  # results are aligned up to this many characters
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
@@ -95,33 +97,42 @@ class Printer:
             for n, left in zip(nodes, lefts, strict=True)
         ]
         comments = [self._comment(n) for n in nodes]
-        widths = [len(m[0]) for m, c in zip(made, comments, strict=True) if c]
-        edge = max((w for w in widths if w <= WIDTH), default=0)
+        widths = [len(head[-1]) for (head, _), c in zip(made, comments, strict=True) if c[0]]
+        edge = max((w for w in widths if w <= COMMENT_COLUMN), default=0)
         lines: list[str] = []
-        for node, (first, *more), comment in zip(nodes, made, comments, strict=True):
-            line = f"{first:{edge}}  # {comment}" if comment else first
-            lines.append(f">>{line[2:]}" if node is self.mark else line)
-            lines.extend(more)
+        for node, (head, body), (first, *reasons) in zip(nodes, made, comments, strict=True):
+            at = len(lines)
+            lines += head
+            if first:
+                lines[-1] = f"{lines[-1]:{edge}}  # {first}"
+            lines += [f"{indent}  # {reason}" for reason in reasons]
+            if node is self.mark:
+                lines[at] = f">>{lines[at][2:]}"
+            lines += body
         lines += [f"{indent}update {names[u.state]} = {names[u.value]}" for u in graph.updates]
         if graph.outputs:
             lines += [f"{indent}return {', '.join(names[v] for v in graph.outputs)}"]
         return lines
 
-    def _comment(self, node: Node) -> str:
+    def _comment(self, node: Node) -> list[str]:
+        """What follows the node's line, then what stands on lines below: one reason each."""
         if not self.locations:
-            return ""
+            return [""]
         where = str(node.loc) if node.loc is not None else ""
-        why = f"why: {' '.join(node.why.split())}" if node.why else ""
-        return "; ".join(filter(None, (where, why)))
+        why = [f"why: {r}" for r in " ".join(node.why.split()).split("; ") if r]
+        if len(why) > 1 or len("".join(why)) > SHORT_REASON:
+            return [where, *why]
+        return ["; ".join((where, *why))]
 
     def _node(
         self, node: Node, left: str, names: Names, inlined: set[Node], indent: str
-    ) -> list[str]:
+    ) -> tuple[list[str], list[str]]:
+        """The node without and with its regions: the lines of its head, and of its regions."""
         types = ", ".join(str(v.type) for v in node.outputs)
         if node.op.name == "constant" and _plain_constant(node):
-            return [f"{left} {literal(node.attrs['value'], node.output.dtype)} : {types}"]
+            return [f"{left} {literal(node.attrs['value'], node.output.dtype)} : {types}"], []
         op, attrs, title = _heading(node)
-        implied = implied_attrs(op, node) if op is node.op else {}
+        implied = implied_attrs(op, node, attrs)
         shown = {
             k: v
             for k, v in attrs.items()
@@ -144,14 +155,14 @@ class Printer:
         first = f"{left} {title}({', '.join(operands)}){settings}"
         first += f" : {types}" if types else ""
         if not regions:
-            return [first]
+            return _filled(first, indent), []
         if body is not None:
             nested = self.block(body, inner, indent + "  ")
         else:
             nested = [
                 line for k, r in regions.items() for line in self.function(k, r, indent + "  ")
             ]
-        return [first + " {", *nested, indent + "}"]
+        return _filled(first + " {", indent), [*nested, indent + "}"]
 
 
 def _wrapped(indent: str, head: str, items: Sequence[str], tail: str) -> list[str]:
@@ -162,6 +173,26 @@ def _wrapped(indent: str, head: str, items: Sequence[str], tail: str) -> list[st
     between = [f"{indent}    {item}," for item in items]
     between[-1] = between[-1][:-1]
     return [f"{indent}{head}".rstrip(), *between] + ([f"{indent}{tail}"] if tail else [])
+
+
+def _filled(line: str, indent: str) -> list[str]:
+    """A node's line, broken between operands, attributes and types where it is too long."""
+    if len(line) <= WIDTH:
+        return [line]
+    lines, at, depth, quoted = [""], 0, 0, False
+    for i, c in enumerate(f"{line} "):
+        if c == '"' and line[i - 1] != "\\":
+            quoted = not quoted
+        elif not quoted and c in "([":
+            depth += depth > 0 or c == "[" or line[i - 1] == "="
+        elif not quoted and c in ")]":
+            depth -= depth > 0
+        elif c == " " and not (quoted or depth or line[i - 1] == ":" or line[i + 1 :] == "{"):
+            if lines[-1] and len(lines[-1]) + 1 + i - at > WIDTH:
+                lines.append(f"{indent}   ")
+            lines[-1] += line[at - 1 : i] if at else line[:i]
+            at = i + 1
+    return lines
 
 
 def _heading(node: Node) -> tuple[Op, Mapping[str, Any], str]:
@@ -191,7 +222,8 @@ def _bindings(body: Graph, operands: Sequence[str], inner: Names) -> list[str]:
             inner.reserve(value, name)
             texts.append(operand)
         else:
-            texts.append(f"{inner.add(value, value.name)}={operand}")
+            inside = inner.add(value, value.name)
+            texts.append(operand if inside == operand else f"{inside}={operand}")
     return texts
 
 
@@ -227,12 +259,12 @@ def _plain_constant(node: Node) -> bool:
     return (a["shape"], a["dtype"]) == (node.output.shape, node.output.dtype)
 
 
-def implied_attrs(op: Op, node: Node) -> dict[str, Any]:
-    """The attributes that the first result's type tells."""
-    if not node.outputs:
+def implied_attrs(op: Op, node: Node, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that operands and results tell; a vjp's last operand is like op's result."""
+    told = node.outputs if op is node.op else node.inputs[-1:]
+    if not told:
         return {}
-    known = {"shape": node.outputs[0].shape, "dtype": node.outputs[0].dtype}
-    return {k: v for k, v in known.items() if k in op.attr_names and k not in op.defaults}
+    return op.implied([v.type for v in node.inputs], told[0].type, attrs)
 
 
 def _same(a: Any, b: Any) -> bool:

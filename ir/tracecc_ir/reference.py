@@ -31,7 +31,7 @@ def _row(op: Op) -> str:
         for p in parameters
         if p.kind is not p.KEYWORD_ONLY
     ]
-    attrs = [f"{k}={attribute(op.defaults[k])}" if k in op.defaults else k for k in op.attr_names]
+    attrs = [_attribute(op, k) for k in op.attr_names]
     call = f"`{op.name}({', '.join(operands)}{'; ' if attrs else ''}{', '.join(attrs)})`"
     dtypes = ", ".join(d.name for d in op.dtypes) or "any"
     if not op.differentiable:
@@ -41,6 +41,12 @@ def _row(op: Op) -> str:
     else:
         rule = "refused" if op.vjp is None or op.name == "while" else "rule"
     return f"| {call} | {dtypes} | {rule} | {op.doc or op.name} |"
+
+
+def _attribute(op: Op, name: str) -> str:
+    if name in op.defaults:
+        return f"{name}={attribute(op.defaults[name])}"
+    return f"{name} ({op.usual[name].doc})" if name in op.usual else name
 
 
 def updated(text: str) -> str:

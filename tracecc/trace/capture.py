@@ -193,7 +193,10 @@ class _Outputs:
             return None
         if now._array is not None:
             return GradEffect(target, payload=now)
-        return GradEffect(target, self.add(self.tracer.value(now)))
+        value, of = self.tracer.value(now), self.tracer.memory.get(t._storage)
+        if of is not None and of.initial is not None and not value.name:
+            value.name = f"{of.initial.name or 'captured'}.grad"
+        return GradEffect(target, self.add(value))
 
 
 def _differentiate(

@@ -41,12 +41,16 @@ def user_location() -> Loc:
 
 @lru_cache(maxsize=256)
 def _stores(code: CodeType) -> dict[int, str]:
-    """For each instruction offset directly before a store, the variable stored to."""
+    """For each instruction directly before a store, its offsets and the variable stored to.
+
+    While a call runs, its frame may stand anywhere in the inline caches behind the instruction.
+    """
     found: dict[int, str] = {}
     previous = None
     for instruction in dis.get_instructions(code):
         if previous is not None and instruction.opname in _STORES:
-            found[previous] = str(instruction.argval)
+            offsets = range(previous, instruction.offset, 2)
+            found.update(dict.fromkeys(offsets, str(instruction.argval)))
         previous = instruction.offset
     return found
 

@@ -208,6 +208,8 @@ class Tracer:
             for m in self.memory.values()
             if m.initial is not None and m.source is not None and m.value is not m.initial
         ]
+        for state, value in graph.updates:
+            value.name = value.name or state.name
         return graph
 
     def written_inputs(self) -> list[Storage]:

@@ -5,11 +5,11 @@ A composite's meaning is its decomposition. 16-bit floats are computed in f32 in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tracecc_ir.dims import Size
-from tracecc_ir.op import Expr, Op
+from tracecc_ir.op import Expr, Op, Usual
 from tracecc_ir.ops.elementwise import cast
 from tracecc_ir.ops.movement import broadcast
 from tracecc_ir.ops.reduce import reduce_sum, restore
@@ -29,6 +29,7 @@ def composite(
     samples: Callable | None = None,
     doc: str = "",
     domain: Any = (-3.0, 3.0),
+    usual: Mapping[str, Usual] | None = None,
 ) -> Op:
     """An op that is spelled out in others, and so is its derivative unless ``vjp`` is given."""
     return Op(
@@ -39,6 +40,7 @@ def composite(
         decomposition=decomposition,
         dtypes=dtypes,
         samples=samples,
+        usual=usual or {},
         doc=doc,
         domain=domain,
     )

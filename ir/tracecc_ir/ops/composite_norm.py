@@ -23,7 +23,7 @@ from tracecc_ir.ops.composite import (
     widen,
 )
 from tracecc_ir.ops.elementwise import exp, isfinite, log, rsqrt, select, stop_gradient
-from tracecc_ir.ops.reduce import reduce_max, reduce_sum
+from tracecc_ir.ops.reduce import ALL_AXES, reduce_max, reduce_sum
 from tracecc_ir.ops.rules import check_axes, check_axis, draw, without
 from tracecc_ir.types import DType, TensorType
 
@@ -140,6 +140,7 @@ mean = composite(
     lambda x, axes: narrow(averaged(widen(x), axes), x),
     (lambda g, y, x, axes: spread(narrow(divided(widen(g), count(widen(x), axes)), x), x, axes),),
     samples=_axes_samples,
+    usual=ALL_AXES,
     doc="mean over axes, which it drops",
 )
 
@@ -172,6 +173,7 @@ var = composite(
     _var,
     (_var_vjp,),
     samples=_axes_samples,
+    usual=ALL_AXES,
     doc="variance over axes, which it drops; divided by n - correction",
 )
 

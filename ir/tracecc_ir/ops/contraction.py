@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import Expr, Op, Sample
+from tracecc_ir.op import Expr, Op, Sample, Usual
 from tracecc_ir.ops.movement import inverse, permute
 from tracecc_ir.ops.rules import (
     NUMBERS,
@@ -91,6 +91,14 @@ def _samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
         yield Sample(operands, {"contract": contract, "batch": batch})
 
 
+USUAL = {
+    "contract": Usual(
+        "x's last, y's first dimension",
+        lambda operands, result, given: ((operands[0].ndim - 1,), (0,)),
+    ),
+    "batch": Usual("none", lambda operands, result, given: ((), ())),
+}
+
 dot_general: Op = Op(
     "dot_general",
     "contraction",
@@ -106,5 +114,6 @@ dot_general: Op = Op(
     ),
     dtypes=NUMBERS,
     samples=_samples,
+    usual=USUAL,
     doc="sum of products over paired dimensions; result = batch, free dimensions of x, then of y",
 )

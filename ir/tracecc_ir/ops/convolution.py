@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import Op, Sample
-from tracecc_ir.ops.rules import check_length, check_same_dtype, draw, narrow, wide
+from tracecc_ir.op import Op, Sample, Usual
+from tracecc_ir.ops.rules import check_length, check_same_dtype, draw, narrow, spatial_usuals, wide
 from tracecc_ir.types import FLOATS, DType, Shape, TensorType
 
 Ints = tuple[int, ...]
@@ -275,6 +275,12 @@ def _weight_grad_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sam
         yield Sample(operands, {"w_spatial": c.w[2:], **c.attrs})
 
 
+USUAL = {
+    **spatial_usuals(lambda operands, given: operands[0].ndim - 2),
+    "groups": Usual("1", lambda operands, result, given: 1),
+}
+SIZES = Usual("the result's", lambda operands, result, given: result.shape[2:])
+
 conv: Op = Op(
     "conv",
     "contraction",
@@ -286,6 +292,7 @@ conv: Op = Op(
     ),
     dtypes=FLOATS,
     samples=_conv_samples,
+    usual=USUAL,
     doc="cross-correlation of x [N, C, *S] with w [O, C / groups, *K]; padding ((low, high), ...)",
 )
 conv_input_grad: Op = Op(
@@ -299,6 +306,7 @@ conv_input_grad: Op = Op(
     ),
     dtypes=FLOATS,
     samples=_input_grad_samples,
+    usual={"x_spatial": SIZES, **USUAL},
     doc="conv's gradient for x from that of its result: the transposed convolution",
 )
 conv_weight_grad: Op = Op(
@@ -312,5 +320,6 @@ conv_weight_grad: Op = Op(
     ),
     dtypes=FLOATS,
     samples=_weight_grad_samples,
+    usual={"w_spatial": SIZES, **USUAL},
     doc="conv's gradient for w from x and the gradient of its result",
 )

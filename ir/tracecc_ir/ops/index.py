@@ -14,7 +14,7 @@ import numpy as np
 
 from tracecc_ir.dims import Size
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import Expr, Op, Sample
+from tracecc_ir.op import Expr, Op, Sample, Usual
 from tracecc_ir.ops.elementwise import cast, select
 from tracecc_ir.ops.rules import (
     ALL,
@@ -165,6 +165,9 @@ gather: Op = Op(
     _gather_vjp,
     dtypes=ALL,
     samples=_gather_samples,
+    usual={
+        "axes": Usual("the first", lambda operands, result, given: tuple(range(len(operands) - 1)))
+    },
     doc="x[index, ...] along axes; result = shape of the index arrays, then the other dimensions",
 )
 
@@ -227,6 +230,9 @@ scatter: Op = Op(
     _scatter_vjp,
     dtypes=ALL,
     samples=_scatter_samples,
+    usual={
+        "axes": Usual("the first", lambda operands, result, given: tuple(range(len(operands) - 2)))
+    },
     doc="a copy of x with updates combined in (set, add, mul, max or min) where gather reads",
 )
 
@@ -389,6 +395,7 @@ dynamic_slice: Op = Op(
     _dynamic_slice_vjp,
     dtypes=ALL,
     samples=_dynamic_slice_samples,
+    usual={"sizes": Usual("the result's", lambda operands, result, given: result.shape)},
     doc="a window of fixed sizes at computed starts, which are clamped so that it fits",
 )
 

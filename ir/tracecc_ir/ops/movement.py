@@ -13,7 +13,7 @@ import numpy as np
 
 from tracecc_ir.dims import Size, product
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import OPS, Expr, Op, Sample
+from tracecc_ir.op import OPS, Expr, Op, Sample, Usual
 from tracecc_ir.ops.rules import ALL, check_axes, check_axis, check_length, draw, narrow, others
 from tracecc_ir.types import DType, Shape, TensorType
 
@@ -119,6 +119,7 @@ broadcast: Op = Op(
     (lambda g, y, x, shape, axes: OPS["reduce_sum"](g, axes=others(len(shape), axes)),),
     dtypes=ALL,
     samples=_broadcast_samples,
+    usual={"axes": Usual("() of one element", lambda operands, result, given: ())},
     doc="repeats along new dimensions: operand dimension i becomes result dimension axes[i]",
 )
 
@@ -171,6 +172,11 @@ slice: Op = Op(
     (_slice_vjp,),
     dtypes=ALL,
     samples=_slice_samples,
+    usual={
+        "starts": Usual("0s", lambda operands, result, given: (0,) * result.ndim),
+        "limits": Usual("x's sizes", lambda operands, result, given: operands[0].shape),
+        "strides": Usual("1s", lambda operands, result, given: (1,) * result.ndim),
+    },
     doc="every stride-th element of start <= index < limit, in each dimension",
 )
 
@@ -227,6 +233,12 @@ pad: Op = Op(
     (_pad_vjp,),
     dtypes=ALL,
     samples=_pad_samples,
+    usual={
+        "low": Usual("0s", lambda operands, result, given: (0,) * result.ndim),
+        "high": Usual("0s", lambda operands, result, given: (0,) * result.ndim),
+        "interior": Usual("0s", lambda operands, result, given: (0,) * result.ndim),
+        "value": Usual("0", lambda operands, result, given: 0),
+    },
     doc="adds a value: low before, high after and interior between the elements of a dimension",
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample
+from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample, Usual
 from tracecc_ir.ops.cumulative import cumprod
 from tracecc_ir.ops.elementwise import cast
 from tracecc_ir.ops.movement import broadcast, inverse, pad, part, permute, reshape
@@ -53,6 +53,8 @@ def _samples(*cases: tuple[Ints, Ints]) -> Callable[..., Iterator[Sample]]:
 FULL = (((2, 3, 4), (1,)), ((3, 5), (0, 1)), ((7,), (0,)), ((2, 3), ()), ((), ()), ((0, 3), (1,)))
 EMPTY = (((0, 3), (0,)), ((2, 0), (0, 1)))
 
+ALL_AXES = {"axes": Usual("all", lambda operands, result, given: tuple(range(operands[0].ndim)))}
+
 reduce_sum: Op = Op(
     "reduce_sum",
     "reduce",
@@ -61,6 +63,7 @@ reduce_sum: Op = Op(
     (lambda g, y, x, axes: restore(g, x, axes),),
     dtypes=NUMBERS,
     samples=_samples(*FULL, *EMPTY),
+    usual=ALL_AXES,
     doc="sum over axes; 0 over none",
 )
 
@@ -97,6 +100,7 @@ reduce_prod: Op = Op(
     (_reduce_prod_vjp,),
     dtypes=NUMBERS,
     samples=_samples(*FULL, *EMPTY),
+    usual=ALL_AXES,
     doc="product over axes; 1 over none",
 )
 
@@ -115,6 +119,7 @@ reduce_max: Op = Op(
     (_extremum_vjp,),
     dtypes=ALL,
     samples=_samples(*FULL),
+    usual=ALL_AXES,
     doc="maximum over axes, NaN if there is one; any on bool",
 )
 reduce_min: Op = Op(
@@ -125,6 +130,7 @@ reduce_min: Op = Op(
     (_extremum_vjp,),
     dtypes=ALL,
     samples=_samples(*FULL),
+    usual=ALL_AXES,
     doc="minimum over axes, NaN if there is one; all on bool",
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from tracecc_ir.dims import Size
 from tracecc_ir.errors import TypeRuleError
+from tracecc_ir.op import Attrs, Usual
 from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_, i32, i64
 
 ALL = tuple(DTYPES.values())
@@ -29,6 +31,19 @@ def check_axes(name: str, x: TensorType, axes: Sequence[int]) -> tuple[int, ...]
     if len(set(axes)) != len(axes):
         raise TypeRuleError(f"{name} of {x} was given an axis twice: axes={tuple(axes)}")
     return tuple(axes)
+
+
+def spatial_usuals(rank: Callable[[Sequence[TensorType], Attrs], int]) -> dict[str, Usual]:
+    """Stride and dilation 1 and no padding, for sliding windows of ``rank`` dimensions."""
+
+    def each(item: Any) -> Callable[[Sequence[TensorType], TensorType, Attrs], Any]:
+        return lambda operands, result, given: (item,) * rank(operands, given)
+
+    return {
+        "stride": Usual("1s", each(1)),
+        "padding": Usual("0s", each((0, 0))),
+        "dilation": Usual("1s", each(1)),
+    }
 
 
 def check_length(name: str, x: TensorType, rank: int, **attributes: Sequence) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from tracecc_ir.dims import product
 from tracecc_ir.errors import TypeRuleError
-from tracecc_ir.op import Expr, Op, Sample
+from tracecc_ir.op import Expr, Op, Sample, Usual
 from tracecc_ir.ops.convolution import counts_of, padded, taps, unpadded, windowed_sizes
 from tracecc_ir.ops.index import scatter_along
 from tracecc_ir.ops.movement import reshape
-from tracecc_ir.ops.rules import NUMBERS, check_length, draw, narrow, wide
+from tracecc_ir.ops.rules import NUMBERS, check_length, draw, narrow, spatial_usuals, wide
 from tracecc_ir.types import DType, Shape, TensorType, i64
 
 Ints = tuple[int, ...]
@@ -96,6 +96,11 @@ def _window_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
         yield Sample((draw(rng, dtype, *shape),), dict(zip(names, rest, strict=True)))
 
 
+USUAL = {
+    **spatial_usuals(lambda operands, given: len(given.get("window", ()))),
+    "stride": Usual("window", lambda operands, result, given: given.get("window")),
+}
+
 window_max: Op = Op(
     "window_max",
     "window",
@@ -104,6 +109,7 @@ window_max: Op = Op(
     _window_max_vjp,
     dtypes=NUMBERS,
     samples=_window_samples,
+    usual=USUAL,
     doc="maxima of windows, and each one's flat position in the input's trailing dimensions; "
     "padding acts as -inf, the first maximum wins, NaN above all",
 )
@@ -140,6 +146,7 @@ window_sum: Op = Op(
     (_window_sum_vjp,),
     dtypes=NUMBERS,
     samples=_window_samples,
+    usual=USUAL,
     doc="sums of windows of the trailing dimensions; padding counts as 0",
 )
 
@@ -194,5 +201,14 @@ window_sum_grad: Op = Op(
     (_window_sum_grad_vjp,),
     dtypes=NUMBERS,
     samples=_window_sum_grad_samples,
+    usual={
+        "x_spatial": Usual(
+            "the result's",
+            lambda operands, result, given: result.shape[
+                result.ndim - len(given.get("window", ())) :
+            ],
+        ),
+        **USUAL,
+    },
     doc="window_sum's gradient from that of its result: each window's number to all its elements",
 )

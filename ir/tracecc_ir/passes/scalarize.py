@@ -37,8 +37,8 @@ def scalarize(graph: Graph) -> Graph:
     After::
 
         graph main(%x: f32[512, 2]) {
-          %0 = slice(%x) starts=(0, 0) limits=(512, 1) strides=(1, 1) : f32[512, 1]
-          %1 = slice(%x) starts=(0, 1) limits=(512, 2) strides=(1, 1) : f32[512, 1]
+          %0 = slice(%x) limits=(512, 1) : f32[512, 1]
+          %1 = slice(%x) starts=(0, 1) : f32[512, 1]
           %2 = reshape(%0) : f32[512]
           %3 = reshape(%1) : f32[512]
           %4 = mul(%2, %2) : f32[512]
