@@ -8,6 +8,12 @@ from tracecc_ir.interpret import interpret
 from tracecc_ir.parser import parse
 from tracecc_ir.passes.scalarize import scalarize
 
+
+@pytest.fixture(autouse=True)
+def small_too(monkeypatch):
+    monkeypatch.setattr("tracecc_ir.passes.scalarize.LEAST", 0)
+
+
 PAIRS = """
 graph pairs(%x: f32[6, 3]) {
   %a = broadcast(%x) axes=(0, 2) : f32[6, 6, 3]
@@ -49,6 +55,12 @@ def test_large_results_stay_whole():
         "graph f(%x: f32[64, 3]) { %y = exp(%x) : f32[64, 3] "
         "%s = reduce_sum(%y) axes=(1,) : f32[64] return %s, %y }"
     )
+    assert scalarize(graph) is graph
+
+
+def test_little_work_stays_as_it_is(monkeypatch):
+    monkeypatch.undo()
+    graph = parse(PAIRS.replace("REDUCE", "reduce_sum"))
     assert scalarize(graph) is graph
 
 

@@ -11,6 +11,8 @@ from tracecc_ir.passes.dce import dce
 from tracecc_ir.types import Shape
 
 LONGEST = 4
+# Work on fewer elements stays as it is: there is no long loop to gain.
+LEAST = 512
 # Values joined again afterwards are smaller than the largest one inside by this factor.
 SMALLER = 8
 _JOINS: dict[str, Callable[[Expr, Expr], Expr]] = {
@@ -164,6 +166,8 @@ def _chosen(graph: Graph) -> set[Node]:
         if not any(n.op.name in _JOINS for n in nodes):
             continue
         largest = max(v.type.size for n in nodes for v in (*n.outputs, *n.inputs))  # type: ignore[type-var]
+        if largest < LEAST:  # type: ignore[operator]
+            continue
         leaving = [
             n.output
             for n in nodes
