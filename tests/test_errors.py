@@ -45,7 +45,12 @@ BAD = {
     "condition": (lambda a: tc.where(a, a, a), (X,), RuntimeError, ("boolean", "float32")),
     "dtype name": (lambda a: a.to("float33"), (X,), TypeError, ("a dtype", "'float33'")),
     "device": (lambda a: a.to("tpu"), (X,), (RuntimeError, TypeError), ("tpu",)),
-    "not a tensor": (lambda a: F.relu("text"), (X,), TypeError, ("Tensors, given str",)),
+    "not a tensor": (
+        lambda a: F.relu("text"),
+        (X,),
+        TypeError,
+        ("argument 'input'", "must be Tensor, not str"),
+    ),
     "linear": (lambda a: LINEAR(a), (X,), RuntimeError, ("dimension is 4", "(2, 3)")),
     "norm": (lambda a: F.layer_norm(a, (4,)), (X,), RuntimeError, ("[*, 4]", "[2, 3]")),
     "loss": (

@@ -9,6 +9,7 @@ import importlib
 from typing import Any
 
 from tracecc import autograd, methods
+from tracecc.arguments import check_all
 from tracecc.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from tracecc.compile import compile
 from tracecc.devices import device
@@ -162,6 +163,7 @@ def __getattr__(name: str) -> Any:
 
 
 globals().update(FUNCTIONS)
+check_all(globals(), ("is_complex", "is_floating_point", "numel"))
 __all__ = [
     "Generator",
     "Size",

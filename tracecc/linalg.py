@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracecc.arguments import check_all
 from tracecc.functional.core import arange_like, emit, expanded, reshaped
 from tracecc.functional.factor import cholesky as _cholesky
 from tracecc.functional.factor import (
@@ -163,3 +164,6 @@ def vander(x: Tensor, N: int | None = None) -> Tensor:
     power = arange_like(size, shape, x.ndim)
     base = emit(ops.broadcast, x, shape=shape, axes=tuple(range(x.ndim)))
     return cumprod(where(eq(power, 0), 1, expanded(base, shape)), -1)
+
+
+check_all(globals(), __all__, "linalg_")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tracecc.arguments import checked
 from tracecc.functional import FUNCTIONS, extra
 
 _SAME = """digamma erf erfc erfinv exp2 expm1 log1p log_softmax logit logsumexp polygamma round sinc
@@ -14,9 +17,17 @@ _OWN = """airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 entr erfcx i0 i0e i1 i
 
 _FOUND = {name: FUNCTIONS[name] for name in _SAME.split()}
 _FOUND |= {name: FUNCTIONS[other] for name, other in _RENAMED.items()}
-_FOUND |= {name: getattr(extra, name) for name in _OWN.split()}
-_FOUND |= {"modified_bessel_i0": extra.i0, "modified_bessel_i1": extra.i1}
-_FOUND |= extra.POLYNOMIALS
+_FOUND |= {name: checked(name, getattr(extra, name)) for name in _OWN.split()}
+_FOUND |= {
+    name: checked(name, function)
+    for name, function in dict[str, Any](
+        {
+            "modified_bessel_i0": extra.i0,
+            "modified_bessel_i1": extra.i1,
+            **extra.POLYNOMIALS,
+        }
+    ).items()
+}
 
 globals().update(_FOUND)
 __all__ = list(_FOUND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from tracecc.arguments import checked
 from tracecc.casts import autocasting
 from tracecc.functional import (
     activation,
@@ -75,24 +76,34 @@ PUBLIC: dict[ModuleType, str] = {
         randn_like randperm""",
 }
 
+
+def _public(module: ModuleType, name: str) -> Any:
+    """A function as users call it; those that take other libraries' arrays say so themselves."""
+    function = autocasting(name, getattr(module, name))
+    return function if name.startswith("from") else checked(name, function)
+
+
 FUNCTIONS: dict[str, Any] = {
-    name: autocasting(name, getattr(module, name))
-    for module, names in PUBLIC.items()
-    for name in names.split()
+    name: _public(module, name) for module, names in PUBLIC.items() for name in names.split()
 }
 
 # Older functions of PyTorch's, and names for what is the same.
 FUNCTIONS |= {
-    "conj_physical": copies.conj,
-    "inverse": solving.inv,
-    "lu": factor.packed_lu,
-    "lu_solve": factor.old_lu_solve,
-    "orgqr": factor.householder_product,
-    "put": indexing.put,
-    "qr": factor.old_qr,
-    "resolve_conj": copies.conj,
-    "resolve_neg": copies.conj,
-    "svd": factor.old_svd,
+    name: checked(name, function)
+    for name, function in dict[str, Any](
+        {
+            "conj_physical": copies.conj,
+            "inverse": solving.inv,
+            "lu": factor.packed_lu,
+            "lu_solve": factor.old_lu_solve,
+            "orgqr": factor.householder_product,
+            "put": indexing.put,
+            "qr": factor.old_qr,
+            "resolve_conj": copies.conj,
+            "resolve_neg": copies.conj,
+            "svd": factor.old_svd,
+        }
+    ).items()
 }
 
 

@@ -1,5 +1,6 @@
 """Layers and losses as functions, with PyTorch's names and arguments."""
 
+from tracecc.arguments import check_all
 from tracecc.casts import wrap_all
 from tracecc.nn.functional.activation import (
     celu,
@@ -266,3 +267,4 @@ __all__ = [
 ]
 
 wrap_all(globals(), __all__)
+check_all(globals(), __all__)

@@ -1,0 +1,80 @@
+"""Errors about arguments: whatever went wrong below, a non-tensor given for a tensor is named."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tracecc.tensor import Tensor
+
+
+def checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as users call it: if it fails because of a non-tensor, the error says so.
+
+    Nothing is looked at while it works, so that small operations stay cheap.
+
+    >>> import tracecc as tc
+    >>> tc.mm(tc.ones(2, 2), "two")
+    Traceback (most recent call last):
+    TypeError: mm(): argument 'mat2' (position 2) must be Tensor, not str
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            why = _blame(name, function, args, kwargs, error)
+            if why is None:
+                raise
+        raise TypeError(why)
+
+    return call
+
+
+def check_all(namespace: dict[str, Any], names: Iterable[str], prefix: str = "") -> None:
+    """Makes the functions of a module name arguments that should be tensors."""
+    for name in names:
+        if inspect.isfunction(namespace[name]):
+            namespace[name] = checked(prefix + name, namespace[name])
+
+
+def _blame(
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    error: Exception,
+) -> str | None:
+    """What to say if an argument is not the tensor that it should be."""
+    if isinstance(error, TypeError) and "argument '" in str(error):
+        return None  # a function below named the argument itself
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return None  # the call itself is wrong, and Python said how
+    parameters = inspect.signature(function).parameters
+    culprit = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
+    for position, (key, value) in enumerate(given.items(), 1):
+        if isinstance(value, Tensor) or value is parameters[key].default:
+            continue
+        annotation = str(parameters[key].annotation)
+        maybe = "Tensor" in annotation or "Any" in annotation
+        if annotation == "Tensor" or (maybe and culprit is not None and culprit is value):
+            return _sentence(name, key, position, value)
+        items = value if isinstance(value, (list, tuple, str)) else ()
+        if isinstance(culprit, (str, int, float, list)) and any(culprit is v for v in items):
+            return (
+                f"{name}(): argument '{key}' (position {position}) must hold Tensors, "
+                f"given {type(culprit).__name__}"
+            )
+    return None
+
+
+def _sentence(name: str, key: str, position: int, value: Any) -> str:
+    return (
+        f"{name}(): argument '{key}' (position {position}) must be Tensor, "
+        f"not {type(value).__name__}"
+    )
