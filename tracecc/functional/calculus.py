@@ -350,22 +350,22 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     if input.ndim == 0:
         return ValuesIndices(clone(input), wrap(np.zeros((), np.int64)))
     axis = wrap_dim(dim, input.ndim)
-    array = np.moveaxis(input.detach()._numpy(), axis, -1)
-    if not array.shape[-1] and array.size == 0 and input._type.shape[axis] == 0:
+    if not input._type.shape[axis]:
         raise IndexError(f"mode(): Expected reduction dim {axis} to have non-zero size.")
-    flat = array.reshape(-1, array.shape[-1])
-    index = np.array([_last_of_most_frequent(row) for row in flat], np.int64)
-    index = np.expand_dims(index.reshape(array.shape[:-1]), axis)
-    at = wrap(np.ascontiguousarray(index))
+    x, order = sort(input.detach(), axis, stable=True)
+    shape: Any = x._type.shape
+    here = emit(ops.iota, shape=shape, axis=axis, dtype=i64)
+    # A run of equal values starts where one differs from the value before.
+    before = cat([narrow(x, axis, 0, 1), narrow(x, axis, 0, shape[axis] - 1)], axis)
+    starts = where(emit(ops.ne, x, before), here, 0)
+    length = sub(here, emit(ops.cummax, starts, axis=axis))
+    end = emit(ops.argmax, length, axis=axis)
+    end = reshaped(end, tuple(1 if d == axis else shape[d] for d in range(x.ndim)))
+    at = emit(ops.gather_along, order, end, axis=axis)
     values = emit(ops.gather_along, input, at, axis=axis)
     if keepdim:
         return ValuesIndices(values, at)
     return ValuesIndices(clone(squeeze(values, axis)), clone(squeeze(at, axis)))
-
-
-def _last_of_most_frequent(row: np.ndarray) -> int:
-    values, counts = np.unique(row, return_counts=True)
-    return int(np.flatnonzero(row == values[counts.argmax()])[-1])
 
 
 # Histograms.

@@ -379,26 +379,32 @@ def linspace(
     check_device(device)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    if isinstance(start, Tensor) or isinstance(end, Tensor):
-        start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     dtype = default_dtype() if dtype is None else check_dtype(dtype)
-    if dtype.kind != "float":
-        start, end = int(start), int(end)
     if steps == 0:
         return full((0,), 0, dtype=dtype, requires_grad=requires_grad)
-    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    first, last = (_bound(v, steps, whole=dtype.kind != "float") for v in (start, end))
+    count = splat(max(steps - 1, 1), (steps,), f64)
+    step = emit(ops.div, emit(ops.sub, last, first), count)
     i = emit(ops.iota, shape=(steps,), axis=0, dtype=f64)
-    up = emit(ops.add, emit(ops.mul, i, splat(step, (steps,), f64)), splat(start, (steps,), f64))
+    up = emit(ops.add, emit(ops.mul, i, step), first)
     # The upper half counts down from the end, so that both ends are exact.
     left = emit(ops.sub, splat(steps - 1, (steps,), f64), i)
-    down = emit(ops.sub, splat(end, (steps,), f64), emit(ops.mul, left, splat(step, (steps,), f64)))
+    down = emit(ops.sub, last, emit(ops.mul, left, step))
     low = emit(ops.lt, i, splat(steps // 2 if steps > 1 else 1, (steps,), f64))
     return _finish(to_dtype(emit(ops.select, low, up, down), dtype), requires_grad)
 
 
+def _bound(x: Any, steps: int, whole: bool) -> Tensor:
+    """A number or 0-d tensor, ``steps`` times in f64; without its fraction if ``whole``."""
+    if not isinstance(x, Tensor):
+        return splat(int(x) if whole else x, (steps,), f64)
+    x = to_dtype(x.detach(), f64)
+    return expanded(emit(ops.trunc, x) if whole else x, (steps,))
+
+
 def logspace(
-    start: float,
-    end: float,
+    start: Any,
+    end: Any,
     steps: int,
     base: float = 10.0,
     *,
