@@ -13,6 +13,7 @@ import numpy as np
 from tracecc_ir.op import Attrs, Expr, Op, Sample
 from tracecc_ir.types import DType, TensorType, bool_, type_of_array
 
+DOUBLES = (np.float64, np.complex128)
 EXTREMES = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 6e4, -6e4, 6e-5)
 
 
@@ -35,6 +36,9 @@ def samples_of(op: Op, rng: np.random.Generator, dtype: DType) -> Iterator[Sampl
 def _drawn(
     rng: np.random.Generator, dtype: DType, shape: tuple, low: float, high: float
 ) -> np.ndarray:
+    if dtype.is_complex:
+        imaginary = rng.uniform(-1.0, 1.0, shape)
+        return np.asarray(rng.uniform(low, high, shape) + 1j * imaginary).astype(dtype.numpy)
     if dtype.kind == "float":
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype.numpy)
     if dtype is bool_:
@@ -94,7 +98,7 @@ class Tape:
                 found[r] if r in found else e.full(0)
                 for r, e in zip(results, results_e, strict=True)
             ]
-            wanted = [v.array.dtype == np.float64 for v in inputs]
+            wanted = [v.array.dtype in DOUBLES for v in inputs]
             gradients = op.gradients(wanted, gs, results_e, inputs_e, attrs)
             for v, g in zip(inputs, gradients, strict=True):
                 if g is not None:
@@ -109,13 +113,18 @@ def run(op: Op, arrays: Sequence[np.ndarray], attrs: Attrs) -> tuple[np.ndarray,
     return result if isinstance(result, tuple) else (result,)
 
 
+def inner(x: np.ndarray, y: np.ndarray) -> float:
+    """The product of two arrays as vectors of real numbers: real and imaginary parts."""
+    return float(np.vdot(x, y).real)
+
+
 def slope(f: Callable[[float], float], h: float = 1e-4) -> float:
     """df/dt at 0 by fourth-order central differences."""
     return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
 
 
 def _symmetric(x: np.ndarray) -> np.ndarray:
-    return x + x.swapaxes(-1, -2)
+    return x + x.swapaxes(-1, -2).conj()
 
 
 # Ops that are defined on some arrays only: directions must stay among them.
@@ -140,7 +149,7 @@ def to_torch(array: np.ndarray) -> Any:
 def from_torch(tensor: Any) -> np.ndarray:
     import torch
 
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_conj()
     if tensor.dtype is torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
@@ -303,10 +312,10 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         return torch.lu_unpack(unit, pivots, unpack_data=False)[0].argmax(-2)
 
     same = {
-        "add sub mul remainder fmod pow maximum minimum atan2 neg abs sign square reciprocal "
+        "add sub mul remainder fmod pow maximum minimum atan2 neg abs square reciprocal "
         "floor ceil trunc round exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin "
         "acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma isnan "
-        "isfinite eq ne lt le gt ge"
+        "isfinite eq ne lt le gt ge real imag complex conj view_as_real"
     }
     table: dict[str, Callable[..., Any]] = {
         name: getattr(torch, name) for names in same for name in names.split()
@@ -325,6 +334,8 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         "shift_left": torch.bitwise_left_shift,
         "shift_right": torch.bitwise_right_shift,
         "select": torch.where,
+        "view_as_complex": lambda x: torch.complex(x[..., 0], x[..., 1]),
+        "sign": lambda x: torch.sgn(x) if x.is_complex() else torch.sign(x),
         "cast": lambda x, dtype: x.to(getattr(torch, dtype.public)),
         "stop_gradient": lambda x: x,
         "constant": lambda value, shape, dtype: torch.full(

@@ -67,7 +67,7 @@ def cases() -> list[tuple[Op, DType]]:
             continue
         allowed = op.dtypes or (f32, f64, bf16)
         first = f32 if f32 in allowed else allowed[0]
-        rest = [d for d in allowed if d is not first]
+        rest = [d for d in allowed if d is not first and not d.is_complex]
         if rest and op.kind not in ("composite", "window"):
             found.append((op, rest[i % len(rest)]))
         found.append((op, first))

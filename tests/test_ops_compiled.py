@@ -73,7 +73,8 @@ def check(op: Op, dtype: DType, samples: list[Sample]) -> None:
             assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
             note = f"{op.name} {dtype.name} {[a.shape for a in sample.inputs]} {sample.attrs}"
             tolerance = TOLERANCE.get(type_of_array(wanted).dtype, 0)
-            got, wanted = (np.asarray(a).astype(np.float64) for a in (got, wanted))
+            wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
+            got, wanted = (np.asarray(a).astype(wide) for a in (got, wanted))
             np.testing.assert_allclose(got, wanted, tolerance, tolerance, err_msg=note)
 
 

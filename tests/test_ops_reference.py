@@ -5,10 +5,12 @@ import pytest
 from oracles import (
     CONSTANT,
     DIRECTIONS,
+    DOUBLES,
     Tape,
     Value,
     extreme_samples,
     from_torch,
+    inner,
     operand_count,
     run,
     samples_of,
@@ -23,14 +25,27 @@ from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import OPS, Expr
 from tracecc_ir.ops import special
 from tracecc_ir.ops.random import philox4x32
-from tracecc_ir.types import DTYPES, TensorType, bf16, f16, f32, f64, i32, i64, type_of_array
+from tracecc_ir.ops.rules import draw
+from tracecc_ir.types import (
+    DTYPES,
+    TensorType,
+    bf16,
+    c64,
+    c128,
+    f16,
+    f32,
+    f64,
+    i32,
+    i64,
+    type_of_array,
+)
 
 PRIMITIVES = [op for op in OPS.values() if op.reference is not None]
 DIFFERENTIABLE = [op for op in PRIMITIVES if op.differentiable]
 # PyTorch's own error, where it is larger than ours.
 THEIR_ERROR = {"polygamma": 1e-8, "bessel_j0": 1e-6, "bessel_j1": 1e-6}
 THEIR_ERROR |= {"bessel_y0": 1e-6, "bessel_y1": 1e-6, "airy": 1e-6, "ndtri": 1e-9}
-TOLERANCE = {f64: 1e-11, f32: 2e-5, f16: 2e-3, bf16: 1.6e-2}
+TOLERANCE = {f64: 1e-11, c128: 1e-11, f32: 2e-5, c64: 2e-5, f16: 2e-3, bf16: 1.6e-2}
 
 
 def by_name(op):
@@ -39,7 +54,9 @@ def by_name(op):
 
 def close(actual, expected, dtype, their_error=0.0):
     tolerance = max(TOLERANCE.get(dtype, 0), their_error)
-    actual, expected = (np.asarray(a).astype(np.float64) for a in (actual, expected))
+    actual, expected = (np.asarray(a) for a in (actual, expected))
+    wide = np.complex128 if actual.dtype.kind == "c" else np.float64
+    actual, expected = actual.astype(wide), expected.astype(wide)
     np.testing.assert_allclose(actual, expected, tolerance, tolerance, equal_nan=True)
 
 
@@ -64,30 +81,41 @@ def test_type_rule_says_what_the_reference_returns(op):
 
 def float_operands(op, sample):
     fixed = CONSTANT.get(op.name, ())
-    return [i for i, a in enumerate(sample.inputs) if a.dtype == np.float64 and i not in fixed]
+    return [i for i, a in enumerate(sample.inputs) if a.dtype in DOUBLES and i not in fixed]
 
 
-@pytest.mark.parametrize("op", DIFFERENTIABLE, ids=by_name)
-def test_gradients_match_finite_differences_to_second_order(op):
+def precise(op):
+    """The dtypes in which differences are precise."""
+    return [d for d in (f64, c128) if d in op.dtypes] or [op.dtypes[0]]
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype"), [(op, d) for op in DIFFERENTIABLE for d in precise(op)], ids=by_name
+)
+def test_gradients_match_finite_differences_to_second_order(op, dtype):
     rng = np.random.default_rng(1)
     restrict = DIRECTIONS.get(op.name, lambda x: x)
-    for sample in samples_of(op, rng, f64 if f64 in op.dtypes else op.dtypes[0]):
+
+    def random_like(x):
+        return draw(rng, type_of_array(x).dtype, *x.shape)
+
+    for sample in samples_of(op, rng, dtype):
         wrt = float_operands(op, sample)
         outputs = run(op, sample.inputs, sample.attrs)
-        live = [i for i, y in enumerate(outputs) if y.dtype == np.float64]
+        live = [i for i, y in enumerate(outputs) if y.dtype in DOUBLES]
         if not wrt or not live:
             continue
-        cotangents = [rng.standard_normal(outputs[i].shape) for i in live]
-        u = {i: restrict(rng.standard_normal(sample.inputs[i].shape)) for i in wrt}
-        v = {i: restrict(rng.standard_normal(sample.inputs[i].shape)) for i in wrt}
-        w = [rng.standard_normal(c.shape) for c in cotangents]
+        cotangents = [random_like(outputs[i]) for i in live]
+        u = {i: restrict(random_like(sample.inputs[i])) for i in wrt}
+        v = {i: restrict(random_like(sample.inputs[i])) for i in wrt}
+        w = [random_like(c) for c in cotangents]
 
         def moved(t, sample=sample, u=u):
             return [np.asarray(a + t * u[i]) if i in u else a for i, a in enumerate(sample.inputs)]
 
         def first(t, moved=moved, sample=sample, live=live, cotangents=cotangents):
             ys = run(op, moved(t), sample.attrs)
-            return sum((ys[i] * c).sum() for i, c in zip(live, cotangents, strict=True))
+            return sum(inner(ys[i], c) for i, c in zip(live, cotangents, strict=True))
 
         def gradients(inputs, cotangents, sample=sample, wrt=wrt, live=live):
             tape = Tape()
@@ -98,17 +126,17 @@ def test_gradients_match_finite_differences_to_second_order(op):
         def second(t, gradients=gradients, moved=moved, cotangents=cotangents, w=w, v=v, wrt=wrt):
             cs = [c + t * d for c, d in zip(cotangents, w, strict=True)]
             found = gradients(moved(t), cs)[3]
-            return sum((g.array * v[i]).sum() for i, g in zip(wrt, found, strict=True))
+            return sum(inner(g.array, v[i]) for i, g in zip(wrt, found, strict=True))
 
         tape, xs, cs, found = gradients(sample.inputs, cotangents)
-        analytic = sum((g.array * u[i]).sum() for i, g in zip(wrt, found, strict=True))
+        analytic = sum(inner(g.array, u[i]) for i, g in zip(wrt, found, strict=True))
         np.testing.assert_allclose(analytic, slope(first), 1e-6, 1e-7, err_msg=str(sample.attrs))
 
         again = tape.gradients(
             found, [Value(np.asarray(v[i])) for i in wrt], [xs[i] for i in wrt] + cs
         )
         steps = [u[i] for i in wrt] + w
-        analytic = sum((g.array * d).sum() for g, d in zip(again, steps, strict=True))
+        analytic = sum(inner(g.array, d) for g, d in zip(again, steps, strict=True))
         np.testing.assert_allclose(analytic, slope(second), 1e-6, 1e-7, err_msg=str(sample.attrs))
 
 
@@ -130,7 +158,7 @@ def torch_run(f, sample):
 
 
 @pytest.mark.oracle
-@pytest.mark.filterwarnings("ignore:index_reduce:UserWarning")
+@pytest.mark.filterwarnings("ignore:index_reduce:UserWarning", "ignore:Casting complex:UserWarning")
 @pytest.mark.parametrize("op", PRIMITIVES, ids=by_name)
 def test_values_match_pytorch_over_dtypes_and_extreme_values(op, torch_ops):
     if op.name not in torch_ops:

@@ -29,6 +29,8 @@ from tracecc.tensor import Size, Tensor
 from tracecc_ir.types import DType as dtype
 from tracecc_ir.types import bf16 as bfloat16
 from tracecc_ir.types import bool_ as bool
+from tracecc_ir.types import c64 as complex64
+from tracecc_ir.types import c128 as complex128
 from tracecc_ir.types import f16 as float16
 from tracecc_ir.types import f32 as float32
 from tracecc_ir.types import f64 as float64
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
+cfloat, cdouble = complex64, complex128
 
 e, inf, nan, pi = 2.718281828459045, 1e999, 1e999 - 1e999, 3.141592653589793
 newaxis = None
@@ -113,7 +116,7 @@ def is_floating_point(input: Tensor) -> Any:
 
 
 def is_complex(input: Tensor) -> Any:
-    """False: there are no complex dtypes yet."""
+    """Whether the dtype is a complex type."""
     return input.dtype.is_complex
 
 
@@ -129,8 +132,9 @@ class finfo:
         import ml_dtypes
 
         kind = FUNCTIONS["get_default_dtype"]() if type is None else type
-        if kind.kind != "float":
+        if not kind.is_inexact:
             raise TypeError(f"finfo() requires a floating point input type, given {kind.public}")
+        kind = kind.to_real()
         found, number = ml_dtypes.finfo(kind.numpy), importlib.import_module("builtins").float
         self.bits, self.dtype = kind.bits, kind.public
         self.eps, self.max, self.min = number(found.eps), number(found.max), number(found.min)
@@ -173,6 +177,8 @@ __all__ = [
     "bool",
     "can_cast",
     "compile",
+    "complex64",
+    "complex128",
     "default_generator",
     "device",
     "dtype",

@@ -123,13 +123,14 @@ _JOINT = {n for n in _JOINT if OPS[n].vjp is not NO_GRADIENT}
 
 
 def heavy(op: Op, arrays: Arrays, attrs: Attrs) -> bool:
-    """Whether the work is worth a kernel."""
+    """Whether the work is worth a kernel; complex numbers have none."""
     weight = _WEIGHTS.get(op.name)
     if weight is not None:
-        bound = HEAVY // weight
-        return max([a.size for a in arrays]) >= bound
-    work = _WORK.get(op.name)
-    return work is not None and work(arrays, attrs) >= HEAVY
+        large = max([a.size for a in arrays]) >= HEAVY // weight
+    else:
+        work = _WORK.get(op.name)
+        large = work is not None and work(arrays, attrs) >= HEAVY
+    return large and all(a.dtype.kind != "c" for a in arrays)
 
 
 def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
@@ -139,7 +140,7 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
     """
     if heavy(op, arrays, attrs):
         return _evaluate_heavy(op, arrays, attrs)
-    if op.name == "reshape" and arrays[0].size >= HEAVY and not arrays[0].flags.c_contiguous:
+    if op.name == "reshape" and arrays[0].size >= HEAVY and not _is_plain(arrays[0]):
         view = arrays[0].view()
         try:
             view.shape = attrs["shape"]
@@ -153,9 +154,14 @@ def evaluate(op: Op, arrays: Arrays, attrs: Attrs) -> tuple[np.ndarray, ...]:
     return reference(op, arrays, attrs)
 
 
+def _is_plain(a: np.ndarray) -> bool:
+    """Whether NumPy copies it as fast as a kernel, or there is no kernel."""
+    return a.flags.c_contiguous or a.dtype.kind == "c"
+
+
 def contiguous(a: np.ndarray) -> np.ndarray:
     """A copy in memory of its own."""
-    if a.size < HEAVY or a.flags.c_contiguous or 0 in a.strides:
+    if a.size < HEAVY or _is_plain(a) or 0 in a.strides:
         return np.array(a, order="C")
     return _evaluate_heavy(OPS["reshape"], [a], {"shape": a.shape})[0]
 

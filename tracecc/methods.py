@@ -73,8 +73,8 @@ METHODS = """
     unique unsqueeze var vdot vsplit where xlogy bernoulli isin log_softmax softmax
     cholesky_inverse cholesky_solve det geqrf inverse logdet lu lu_solve matrix_exp matrix_power
     orgqr ormqr pinverse qr slogdet svd triangular_solve
-    angle conj conj_physical copysign corrcoef cov diagflat diagonal_scatter float_power frexp
-    heaviside index_reduce isreal ldexp logaddexp2 mode mvlgamma nanquantile narrow_copy
+    angle conj conj_physical is_conj copysign corrcoef cov diagflat diagonal_scatter float_power
+    frexp heaviside index_reduce isreal ldexp logaddexp2 mode mvlgamma nanquantile narrow_copy
     quantile resolve_conj resolve_neg select_scatter sgn slice_scatter trace unique_consecutive
     gcd i0 igamma igammac lcm nextafter unsafe_chunk unsafe_split unsafe_split_with_sizes
     as_strided_scatter nonzero_static histogram logdet
@@ -92,7 +92,7 @@ IN_PLACE = """
     round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt square sub
     subtract tan tanh tril triu true_divide trunc xlogy
     copysign float_power gcd heaviside i0 igamma igammac index_reduce lcm ldexp mvlgamma nextafter
-    sgn
+    sgn conj_physical
 """
 
 
@@ -266,6 +266,7 @@ def _attach_methods() -> None:
     for name, function in (renamed | {"index_put_": subscript.index_put_}).items():
         setattr(Tensor, name, function)
     conversions = {"half": "f16", "bfloat16": "bf16", "float": "f32", "double": "f64"}
+    conversions |= {"cfloat": "c64", "cdouble": "c128"}
     conversions |= {"bool": "bool", "byte": "u8", "char": "i8", "short": "i16", "int": "i32"}
     for name, ir_name in (conversions | {"long": "i64"}).items():
         setattr(Tensor, name, conversion(name, DTYPES[ir_name]))
@@ -279,7 +280,7 @@ def _attach_facts() -> None:
         "nelement": lambda self: self._type.size,
         "element_size": lambda self: self.dtype.itemsize,
         "is_floating_point": lambda self: self.dtype.is_floating_point,
-        "is_complex": lambda self: False,
+        "is_complex": lambda self: self.dtype.is_complex,
         "is_signed": lambda self: self.dtype.is_signed,
         "get_device": lambda self: -1,
         "storage_offset": _offset,
@@ -287,10 +288,9 @@ def _attach_facts() -> None:
     }
     properties: dict[str, Callable[[Tensor], Any]] = {
         "T": shape.T,
-        "H": shape.t,
+        "H": lambda self: FUNCTIONS["conj"](shape.t(self)),
         "mT": shape.mT,
-        "mH": shape.mT,
-        "real": lambda self: self,
+        "mH": FUNCTIONS["adjoint"],
         "device": lambda self: CPU,
         "is_cuda": lambda self: False,
         "is_sparse": lambda self: False,
@@ -302,6 +302,17 @@ def _attach_facts() -> None:
         setattr(Tensor, name, fact)
     for name, fact in properties.items():
         setattr(Tensor, name, property(fact))
+    for name in ("real", "imag"):
+        setattr(Tensor, name, _part(FUNCTIONS[name]))
+
+
+def _part(view: Callable[[Tensor], Tensor]) -> property:
+    """A view as an attribute; assigning to it writes its memory."""
+
+    def store(self: Tensor, value: Any) -> None:
+        copy_(view(self), value)
+
+    return property(view, store)
 
 
 def _offset(self: Tensor) -> int:

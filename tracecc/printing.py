@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracecc.tensor import Tensor
-from tracecc_ir.types import bool_, f32, i64
+from tracecc_ir.types import bool_, c64, f32, i64
 
 
 class _Options:
@@ -87,6 +87,19 @@ class _Format:
         return f"{value:.0f}." if self.whole else f"{value:.{options.precision}f}"
 
 
+class _ComplexFormat:
+    """One format for all real parts, and one for all imaginary parts."""
+
+    def __init__(self, shown: np.ndarray):
+        self.real, self.imag = _Format(shown.real), _Format(shown.imag)
+        self.width = self.real.width + self.imag.width + 1
+
+    def __call__(self, value: Any) -> str:
+        imag = self.imag(value.imag).lstrip()
+        sign = "" if imag[0] in "+-" else "+"
+        return f"{self.real(value.real)}{sign}{imag}j"
+
+
 def _edges(array: np.ndarray) -> np.ndarray:
     """The elements that a summary shows."""
     keep = options.edgeitems
@@ -97,7 +110,7 @@ def _edges(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _lines(array: np.ndarray, form: _Format, indent: int, summary: bool) -> str:
+def _lines(array: np.ndarray, form: _Format | _ComplexFormat, indent: int, summary: bool) -> str:
     if array.ndim == 0:
         return form(array[()])
     keep, n = options.edgeitems, len(array)
@@ -131,9 +144,10 @@ def describe(t: Tensor) -> str:
         default = dtype is f32
     else:
         summary = array.size > options.threshold
-        form = _Format(_edges(array) if summary else array)
+        shown = _edges(array) if summary else array
+        form = _ComplexFormat(shown) if dtype.is_complex else _Format(shown)
         text = _lines(array, form, len(prefix), summary)
-        default = dtype in (f32, i64, bool_)
+        default = dtype in (f32, c64, i64, bool_)
     if not default:
         suffixes.append(f"dtype={dtype!r}")
     if t.grad_fn is not None:

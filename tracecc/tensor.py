@@ -179,9 +179,9 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self._type.dtype.kind != "float":
+        if value and not self._type.dtype.is_inexact:
             raise RuntimeError(
-                "only floating point tensors can require gradients, "
+                "only floating point and complex tensors can require gradients, "
                 f"given {self._type.dtype.public}"
             )
         if not value and self._grad_fn is not None:

@@ -80,7 +80,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     for a in args[:2]:
         if isinstance(a, Tensor):
             dtype = a.dtype
-        elif isinstance(a, DType) or a in (float, int, bool):
+        elif isinstance(a, DType) or a in (float, int, bool, complex):
             dtype = a
         elif is_device(a):
             place = a
@@ -96,6 +96,7 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of the tensor's type, or the tensor converted to another."""
     if dtype is None:
         names = {"float32": "Float", "float64": "Double", "float16": "Half", "int64": "Long"}
+        names |= {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}
         names |= {"int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}
         return f"tracecc.{names.get(self.dtype.public, 'BFloat16')}Tensor"
     return to_dtype(self, check_dtype(dtype))
@@ -129,7 +130,7 @@ def item(self: Tensor) -> Any:
         )
     array = _concrete(self, "the number that .item() returns")
     value = array.reshape(()).item()
-    return value if isinstance(value, (bool, int, float)) else float(value)
+    return value if isinstance(value, (bool, int, float, complex)) else float(value)
 
 
 def _concrete(self: Tensor, what: str) -> np.ndarray:
@@ -141,7 +142,7 @@ def _concrete(self: Tensor, what: str) -> np.ndarray:
 def tolist(self: Tensor) -> Any:
     """Nested lists of Python numbers."""
     array = _concrete(self, "the list that .tolist() returns")
-    return (array if array.dtype.kind in "biuf" else array.astype(np.float32)).tolist()
+    return (array if array.dtype.kind in "biufc" else array.astype(np.float32)).tolist()
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -181,7 +182,7 @@ def scalar(kind: type, what: str) -> Callable:
 
 def index(self: Tensor) -> int:
     """The only element as an index; integers only."""
-    if self.dtype.kind == "float" or self._type.size != 1:
+    if self.dtype.is_inexact or self._type.size != 1:
         raise TypeError("only integer tensors of a single element can be converted to an index")
     return int(_concrete(self, "a tensor used as an index").reshape(()).item())
 

@@ -10,7 +10,19 @@ from tracecc.state import enable_grad, thread
 from tracecc.tensor import Tensor, _new, _setup
 from tracecc_ir.interpret import evaluate
 from tracecc_ir.op import Attrs, Expr, Op
-from tracecc_ir.ops import dynamic_update, flip, iota, permute, reshape, scatter
+from tracecc_ir.ops import complex as join
+from tracecc_ir.ops import (
+    dynamic_update,
+    flip,
+    imag,
+    iota,
+    permute,
+    real,
+    reshape,
+    scatter,
+    view_as_complex,
+    view_as_real,
+)
 from tracecc_ir.ops import slice as slice_op
 from tracecc_ir.types import TensorType, i64
 
@@ -88,6 +100,14 @@ def _invert(op: Op, attrs: Attrs, base: Expr, new: Expr) -> Expr:
         return permute(new, axes=tuple(axes.index(i) for i in range(len(axes))))
     if op is flip:
         return flip(new, axes=attrs["axes"])
+    if op is real:
+        return join(new, imag(base))
+    if op is imag:
+        return join(real(base), new)
+    if op is view_as_real:
+        return view_as_complex(new)
+    if op is view_as_complex:
+        return view_as_real(new)
     if op is slice_op:
         starts, strides = attrs["starts"], attrs["strides"]
         if all(s == 1 for s in strides):

@@ -185,6 +185,8 @@ class Op:
             returns a tuple with one entry per operand; or passes.grad.Derived(), which
             differentiates the decomposition; or NO_GRADIENT. For an op with several outputs
             ``g`` and ``out`` are tuples (a ``g`` that nobody asked for is zeros).
+        holomorphic: whether ``vjp`` is written as for real numbers, so that for complex ones its
+            factors are to be conjugated. Gradients are PyTorch's: dL/dRe(x) + i dL/dIm(x).
         scalar: for elementwise ops, the result element as an expression over ``{0}``, ``{1}``, ...
             in Python operators and the math vocabulary that every backend provides.
         decomposition: for composites, ``decomposition(*exprs, **attrs) -> Expr | tuple``.
@@ -211,6 +213,7 @@ class Op:
     samples: Callable[[np.random.Generator, DType], Iterable[Sample]] | None = None
     usual: Mapping[str, Usual] = field(default_factory=dict)
     doc: str = ""
+    holomorphic: bool = False
     defaults: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -284,6 +287,9 @@ class Op:
             )
         if hasattr(rule, "gradients"):
             return list(rule.gradients(self, wanted, gs, xs, attrs))
+        conjugate = self.holomorphic and any(g.dtype.is_complex for g in gs)
+        if conjugate:
+            gs = [conjugated(g) for g in gs]
         g: Any = gs[0] if len(outs) == 1 else tuple(gs)
         out: Any = outs[0] if len(outs) == 1 else tuple(outs)
         if callable(rule):
@@ -293,6 +299,8 @@ class Op:
                 r(g, out, *xs, **attrs) if w and r is not None else None
                 for r, w in zip(rule, wanted, strict=True)
             )
+        if conjugate:
+            found = tuple(None if f is None else conjugated(f) for f in found)
         return [f if w else None for f, w in zip(found, wanted, strict=True)]
 
     def __call__(self, *operands: Expr, like: Expr | None = None, **attrs: Any) -> Any:
@@ -310,6 +318,11 @@ class Op:
 
     def __reduce__(self) -> tuple:
         return op_named, (self.name,)
+
+
+def conjugated(x: Expr) -> Any:
+    """The complex conjugate; real numbers as they are."""
+    return OPS["conj"](x) if x.dtype.is_complex else x
 
 
 def op_named(name: str) -> Op:

@@ -18,6 +18,8 @@ from tracecc_ir.types import DTYPES, TensorType
 
 TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+) | (?P<comment>\#[^\n]*) | (?P<value>%[A-Za-z0-9_.]+)
+      | (?P<complex>-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)
+          [+-](?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf|nan)j\b)
       | (?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|-inf) | (?P<word>[A-Za-z_][A-Za-z0-9_.]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*") | (?P<mark>[()\[\]{},:=+*])""",
     re.VERBOSE,
@@ -178,6 +180,8 @@ class Parser:
         if token.kind == "word" and token.text in DTYPES:
             self.next()
             return DTYPES[token.text]
+        if token.kind == "complex":
+            return complex(self.next().text)
         if token.kind == "number" and not re.fullmatch(r"-?\d+", token.text):
             return float(self.next().text)
         return self.size()
@@ -261,7 +265,9 @@ class Parser:
 
     @staticmethod
     def _is_literal(token: Token) -> bool:
-        return token.kind == "number" or (token.kind == "word" and token.text in NUMBERS)
+        return token.kind in ("number", "complex") or (
+            token.kind == "word" and token.text in NUMBERS
+        )
 
     def _constant(self) -> Node:
         value = self.attribute()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -271,8 +272,10 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and attribute(a) == attribute(b)
 
 
-def literal(number: float, dtype: DType) -> str:
+def literal(number: Any, dtype: DType) -> str:
     """A constant's value in the notation of its dtype's kind."""
+    if dtype.is_complex:
+        return attribute(complex(number))
     if dtype.kind == "float":
         return repr(float(number))
     if dtype.kind == "bool":
@@ -291,4 +294,7 @@ def attribute(value: Any) -> str:
         return value.name
     if value is None or isinstance(value, bool | Dim):
         return str(value)
+    if isinstance(value, complex):
+        sign = "+" if math.copysign(1, value.imag) > 0 or math.isnan(value.imag) else ""
+        return f"{value.real!r}{sign}{value.imag!r}j"
     return repr(float(value)) if isinstance(value, float) else str(int(value))

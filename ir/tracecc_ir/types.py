@@ -19,7 +19,7 @@ class DType:
     Attributes:
         name: the IR's spelling, ``f32``.
         public: PyTorch's spelling, ``float32``.
-        kind: ``bool``, ``int`` or ``float``; kinds are ordered for promotion by ``rank``.
+        kind: ``bool``, ``int``, ``float`` or ``complex``, in the order of promotion (``rank``).
         numpy: the NumPy dtype that holds it.
     """
 
@@ -39,7 +39,20 @@ class DType:
 
     @property
     def is_complex(self) -> bool:
-        return False
+        return self.kind == "complex"
+
+    @property
+    def is_inexact(self) -> bool:
+        """Whether gradients flow through tensors of this type: it is floating point or complex."""
+        return self.kind in ("float", "complex")
+
+    def to_real(self) -> DType:
+        """The dtype of real and imaginary parts; a real dtype itself."""
+        return {"c64": f32, "c128": f64}.get(self.name, self)
+
+    def to_complex(self) -> DType:
+        """The complex dtype of such parts, at least complex64; a complex dtype itself."""
+        return c128 if self in (f64, c128) else c64
 
     @property
     def is_signed(self) -> bool:
@@ -47,7 +60,7 @@ class DType:
 
     @property
     def rank(self) -> int:
-        return ("bool", "int", "float").index(self.kind)
+        return ("bool", "int", "float", "complex").index(self.kind)
 
     def __repr__(self) -> str:
         return f"tracecc.{self.public}"
@@ -66,11 +79,14 @@ f16 = DType("f16", "float16", "float", np.dtype(np.float16))
 bf16 = DType("bf16", "bfloat16", "float", np.dtype(ml_dtypes.bfloat16))
 f32 = DType("f32", "float32", "float", np.dtype(np.float32))
 f64 = DType("f64", "float64", "float", np.dtype(np.float64))
+c64 = DType("c64", "complex64", "complex", np.dtype(np.complex64))
+c128 = DType("c128", "complex128", "complex", np.dtype(np.complex128))
 
-DTYPES: dict[str, DType] = {d.name: d for d in (bool_, u8, i8, i16, i32, i64, f16, bf16, f32, f64)}
-_BY_NUMPY: dict[np.dtype, DType] = {d.numpy: d for d in DTYPES.values()}
 INTS = (u8, i8, i16, i32, i64)
 FLOATS = (f16, bf16, f32, f64)
+COMPLEX = (c64, c128)
+DTYPES: dict[str, DType] = {d.name: d for d in (bool_, *INTS, *FLOATS, *COMPLEX)}
+_BY_NUMPY: dict[np.dtype, DType] = {d.numpy: d for d in DTYPES.values()}
 
 
 def dtype(name: str) -> DType:
@@ -96,7 +112,8 @@ def promote_types(a: DType, b: DType) -> DType:
     if a is b:
         return a
     if a.rank != b.rank:
-        return a if a.rank > b.rank else b
+        lower, higher = sorted((a, b), key=lambda d: d.rank)
+        return c128 if higher is c64 and lower is f64 else higher
     if a.kind == "float":
         if {a, b} == {f16, bf16}:
             return f32
@@ -120,12 +137,15 @@ class Operand(NamedTuple):
 def result_type(operands: Iterable[Operand], default: DType = f32) -> DType:
     """PyTorch's result type: a lower-priority operand matters only if its kind is higher.
 
-    ``default`` is what a Python float becomes when it meets only integers.
+    ``default`` is what a Python float becomes when it meets only integers, and the parts of a
+    Python complex number are. A complex number keeps the precision of the floats that it meets.
 
     >>> result_type([Operand(f32, 2), Operand(f64, 1)])
     tracecc.float32
     >>> result_type([Operand(i64, 2), Operand(f64, 0)])
     tracecc.float32
+    >>> result_type([Operand(f64, 2), Operand(c64, 1)])
+    tracecc.complex128
     """
     best: DType | None = None
     groups: dict[int, DType] = {}
@@ -136,10 +156,10 @@ def result_type(operands: Iterable[Operand], default: DType = f32) -> DType:
         here = groups.get(priority)
         if here is None:
             continue
-        if priority == 0 and here.kind == "float":
-            here = default
+        if priority == 0 and here.is_inexact:
+            here = default.to_complex() if here.is_complex else default
         if best is None or here.rank > best.rank:
-            best = here
+            best = best.to_complex() if best is not None and best.kind == "float" else here
     if best is None:
         raise ValueError("result_type needs at least one operand")
     return best

@@ -11,7 +11,7 @@ from tracecc_ir.printer import Printer
 from tracecc_ir.types import DType
 
 CONTEXT = 3  # lines shown before and after the fault
-ATTRIBUTES = (int, float, bool, str, type(None), DType, Dim)
+ATTRIBUTES = (int, float, complex, bool, str, type(None), DType, Dim)
 
 
 def verify(graph: Graph) -> None:

@@ -161,6 +161,11 @@ def _seeds(roots: tuple[Tensor, ...], given: Any) -> list[Tensor]:
         if g is None:
             if root._type.size != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            if root.dtype.is_complex:
+                raise RuntimeError(
+                    "grad can be implicitly created only for real scalar outputs but got "
+                    f"{root.dtype.public}"
+                )
             g = _filled(root, 1.0)
         elif g._type.shape != root._type.shape:
             raise RuntimeError(

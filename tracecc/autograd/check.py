@@ -1,4 +1,7 @@
-"""Checks of derivatives against finite differences."""
+"""Checks of derivatives against finite differences.
+
+Complex numbers count as pairs of real ones.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ import numpy as np
 
 from tracecc.state import no_grad
 from tracecc.tensor import Tensor, wrap
+from tracecc_ir.interpret import evaluate
+from tracecc_ir.ops import view_as_real
+from tracecc_ir.ops.rules import draw
 
 __all__ = ["gradcheck", "gradgradcheck"]
 
@@ -19,21 +25,27 @@ def _as_tuple(value: Any) -> tuple:
 
 def _outputs(func: Callable, inputs: tuple) -> list[Tensor]:
     results = _as_tuple(func(*inputs))
-    return [y for y in results if isinstance(y, Tensor) and y.is_floating_point()]
+    return [y for y in results if isinstance(y, Tensor) and y.dtype.is_inexact]
+
+
+def _numbers(t: Tensor) -> np.ndarray:
+    """The elements in one row of float64."""
+    flat = np.ascontiguousarray(t.detach()._numpy()).reshape(-1)
+    return flat.view(t.dtype.to_real().numpy).astype(np.float64)
 
 
 @no_grad()
 def _numeric(func: Callable, inputs: tuple, x: Tensor, eps: float) -> list[np.ndarray]:
     """For every output the central differences [elements of x, elements of the output]."""
     memory = x.detach()._numpy()
+    memory = evaluate(view_as_real, [memory], {})[0] if x.dtype.is_complex else memory
     rows: list[list[np.ndarray]] = []
     for at in np.ndindex(memory.shape):
         kept = memory[at]
         ends = []
         for side in (eps, -eps):
             memory[at] = kept + side
-            ends.append([y.detach()._numpy().astype(np.float64).ravel().copy()
-                         for y in _outputs(func, inputs)])  # fmt: skip
+            ends.append([_numbers(y).copy() for y in _outputs(func, inputs)])
         memory[at] = kept
         rows.append([(a - b) / (2 * eps) for a, b in zip(*ends, strict=True)])
     return [np.stack(column) for column in zip(*rows, strict=True)]
@@ -44,15 +56,13 @@ def _analytic(y: Tensor, wanted: list[Tensor]) -> list[np.ndarray]:
     from tracecc.autograd import grad
 
     columns: list[list[np.ndarray]] = [[] for _ in wanted]
-    size = int(np.prod(y.shape, dtype=int))
-    for i in range(size):
-        seed = np.zeros(size, y.detach()._numpy().dtype)
-        seed[i] = 1
-        seeds = wrap(seed.reshape(tuple(y.shape)))
+    for i in range(_numbers(y).size):
+        seed = np.zeros(tuple(y.shape), y.dtype.numpy)
+        seed.reshape(-1).view(y.dtype.to_real().numpy)[i] = 1
+        seeds = wrap(seed)
         found = grad(y, wanted, seeds, retain_graph=True, allow_unused=True)
         for column, g, x in zip(columns, found, wanted, strict=True):
-            flat = np.zeros(tuple(x.shape)) if g is None else g.detach()._numpy()
-            column.append(flat.astype(np.float64).ravel())
+            column.append(np.zeros(_numbers(x).size) if g is None else _numbers(g))
     return [np.stack(c, 1) for c in columns]
 
 
@@ -70,7 +80,8 @@ def gradcheck(
 
     Args:
         func: a function of tensors.
-        inputs: its arguments; those that require grad are checked and should be float64.
+        inputs: its arguments; those that require grad are checked and should be float64 or
+            complex128.
         eps: the step of the differences.
         atol, rtol: how close the two must be.
         raise_exception: raise rather than return False.
@@ -106,10 +117,7 @@ def gradgradcheck(
     outputs = _outputs(func, given)
     rng = np.random.default_rng(seed)
     if grad_outputs is None:
-        grad_outputs = [
-            wrap(rng.standard_normal(tuple(y.shape)).astype(y.detach()._numpy().dtype))
-            for y in outputs
-        ]
+        grad_outputs = [wrap(draw(rng, y.dtype, *y.shape)) for y in outputs]
     gs = [g if g.requires_grad else g.detach().requires_grad_() for g in _as_tuple(grad_outputs)]
 
     def first(*args: Any) -> tuple:

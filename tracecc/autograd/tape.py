@@ -249,7 +249,7 @@ def edge(t: Tensor) -> tuple[Any, int] | None:
 
 def record(op: Op, inputs: Sequence[Tensor], outputs: Sequence[Tensor], attrs: Attrs) -> None:
     """Makes ``outputs`` remember that ``op`` made them."""
-    if not any(t._type.dtype.kind == "float" for t in outputs):
+    if not any(t._type.dtype.is_inexact for t in outputs):
         return
     attach(OpNode(op, inputs, outputs, attrs), outputs)
 
@@ -261,7 +261,7 @@ def attach(node: TapeNode, outputs: Sequence[Tensor]) -> None:
     elif anomaly.enabled:
         node.where = anomaly.location()
     for i, t in enumerate(outputs):
-        if t._type.dtype.kind == "float":
+        if t._type.dtype.is_inexact:
             t._grad_fn, t._output_index, t._requires_grad = node, i, True
 
 
@@ -287,7 +287,7 @@ class _Anomaly:
     def check(node: TapeNode, results: Sequence[Any]) -> None:
         """Refuses gradients that are not numbers, naming the forward line."""
         for i, g in enumerate(results):
-            if g is not None and g._type.dtype.kind == "float" and (g != g).any():
+            if g is not None and g._type.dtype.is_inexact and (g != g).any():
                 raise RuntimeError(
                     f"Function '{node.name()}' returned nan values in its {i}th output. "
                     f"It was recorded at {node.where or 'an unknown line'}"

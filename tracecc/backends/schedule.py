@@ -387,7 +387,9 @@ class _Scheduler:
 
     def _copy(self, source: Operand, target: Operand) -> None:
         graph = Graph("copy")
-        x = Value(TensorType(source.type.dtype, (int(source.type.size),)), "x")  # type: ignore[arg-type]
+        dtype, size = source.type.dtype, int(source.type.size)  # type: ignore[arg-type]
+        flat = (2 * size,) if dtype.is_complex else (size,)
+        x = Value(TensorType(dtype.to_real(), flat), "x")
         graph.inputs, graph.outputs = [x], [x]
         self.launches.append(
             Launch("map", "copy", [source], [target], lower_body(graph), None, ["copy"])

@@ -10,6 +10,7 @@ from tracecc.casts import autocasting
 from tracecc.functional import (
     activation,
     calculus,
+    complex,
     copies,
     core,
     creation,
@@ -30,6 +31,8 @@ from tracecc.functional import (
 
 PUBLIC: dict[ModuleType, str] = {
     activation: "log_softmax softmax",
+    complex: """adjoint angle complex conj imag is_conj isreal polar real resolve_conj resolve_neg
+        sgn view_as_complex view_as_real""",
     core: "broadcast_shapes",
     creation: """arange as_tensor asarray empty empty_like eye from_dlpack from_numpy frombuffer
         full full_like get_default_dtype linspace logspace meshgrid ones ones_like scalar_tensor
@@ -48,7 +51,7 @@ PUBLIC: dict[ModuleType, str] = {
     reductions: """all amax amin aminmax any argmax argmin count_nonzero cummax cummin cumprod
         cumsum diff dist logcumsumexp logsumexp max mean min nanmean nansum norm prod renorm std
         std_mean sum var var_mean""",
-    shape: """adjoint as_strided broadcast_tensors broadcast_to chunk diagonal dsplit flatten
+    shape: """as_strided broadcast_tensors broadcast_to chunk diagonal dsplit flatten
         hsplit moveaxis movedim narrow permute ravel reshape select split split_with_sizes
         squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unsqueeze vsplit""",
     joining: """atleast_1d atleast_2d atleast_3d cat column_stack concat concatenate dstack flip
@@ -65,13 +68,13 @@ PUBLIC: dict[ModuleType, str] = {
         triangular_solve""",
     calculus: """corrcoef cov cumulative_trapezoid gradient histogram histogramdd mode nanquantile
         quantile trapezoid trapz""",
-    copies: """alias_copy as_strided_copy as_strided_scatter block_diag combinations conj diagflat
-        diagonal_copy diagonal_scatter expand_copy index_reduce isreal narrow_copy nonzero_static
-        permute_copy real select_copy select_scatter slice_scatter split_copy split_with_sizes_copy
+    copies: """alias_copy as_strided_copy as_strided_scatter block_diag combinations diagflat
+        diagonal_copy diagonal_scatter expand_copy index_reduce narrow_copy nonzero_static
+        permute_copy select_copy select_scatter slice_scatter split_copy split_with_sizes_copy
         squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unique_consecutive unravel_index
         unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy""",
-    extra: """angle copysign float_power frexp gcd heaviside i0 igamma igammac lcm ldexp nextafter
-         logaddexp2 mvlgamma polygamma sgn""",
+    extra: """copysign float_power frexp gcd heaviside i0 igamma igammac lcm ldexp nextafter
+         logaddexp2 mvlgamma polygamma""",
     random: """bernoulli multinomial normal poisson rand rand_like randint randint_like randn
         randn_like randperm""",
 }
@@ -92,15 +95,13 @@ FUNCTIONS |= {
     name: checked(name, function)
     for name, function in dict[str, Any](
         {
-            "conj_physical": copies.conj,
+            "conj_physical": complex.conj,
             "inverse": solving.inv,
             "lu": factor.packed_lu,
             "lu_solve": factor.old_lu_solve,
             "orgqr": factor.householder_product,
             "put": indexing.put,
             "qr": factor.old_qr,
-            "resolve_conj": copies.conj,
-            "resolve_neg": copies.conj,
             "svd": factor.old_svd,
         }
     ).items()

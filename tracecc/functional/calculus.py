@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tracecc.functional.complex import adjoint, complex, imag, real
 from tracecc.functional.core import (
     Dims,
     emit,
@@ -216,7 +217,7 @@ def cov(
         scaled = mul(centred, w)
         norm = _normaliser(total, w, aweights, correction)
         norm = clamp(norm, min=0)
-    product = matmul(scaled, emit(ops.permute, centred, axes=(1, 0)))
+    product = matmul(scaled, adjoint(centred))
     result = div(product, norm) if isinstance(norm, Tensor) or norm else div(product, 0.0)
     return reshaped(result, ()) if result._type.size == 1 else result
 
@@ -238,9 +239,11 @@ def corrcoef(input: Tensor) -> Tensor:
     c = cov(input)
     if c.ndim == 0:
         return div(c, c)
-    deviation = sqrt(diagonal(c))
+    deviation = sqrt(real(diagonal(c)))
     n = deviation._type.size
     c = div(div(c, reshaped(deviation, (n, 1))), reshaped(deviation, (1, n)))
+    if c.dtype.is_complex:
+        return complex(clamp(real(c), -1, 1), clamp(imag(c), -1, 1))
     return clamp(c, -1, 1)
 
 

@@ -206,24 +206,6 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
     return reshaped(sum_(x, dims), shape) if dims else clone(x)
 
 
-# What complex numbers would change.
-
-
-def conj(input: Tensor) -> Tensor:
-    """The tensor itself: all numbers are real."""
-    return check_tensor("conj", input)
-
-
-def real(input: Tensor) -> Tensor:
-    """The tensor itself: all numbers are real."""
-    return check_tensor("real", input)
-
-
-def isreal(input: Tensor) -> Tensor:
-    """True everywhere: all numbers are real."""
-    return clone(splat(True, input._type.shape, bool_))
-
-
 # Positions.
 
 

@@ -18,9 +18,9 @@ from tracecc.views import view
 from tracecc_ir import ops
 from tracecc_ir.dims import Dim, product
 from tracecc_ir.op import Op
-from tracecc_ir.types import DType, Operand, Shape, bool_, f32, f64, i64, result_type
+from tracecc_ir.types import DType, Operand, Shape, bool_, c128, f32, f64, i64, result_type
 
-Number = bool | int | float
+Number = bool | int | float | complex
 Dims = int | Sequence[int] | None
 
 
@@ -54,7 +54,9 @@ def splat(value: Any, shape: Shape, dtype: DType) -> Tensor:
 
 
 def is_number(x: Any) -> bool:
-    return isinstance(x, (bool, int, float, np.number, np.bool_)) and not isinstance(x, Tensor)
+    return isinstance(x, (bool, int, float, complex, np.number, np.bool_)) and not isinstance(
+        x, Tensor
+    )
 
 
 def number(x: Any) -> Number:
@@ -75,7 +77,7 @@ def to_dtype(x: Tensor, dtype: DType) -> Tensor:
 
 def to_float(x: Tensor) -> Tensor:
     """``x``, with integers and bools converted to the default floating point dtype."""
-    return x if x._type.dtype.kind == "float" else to_dtype(x, default_dtype())
+    return x if x._type.dtype.is_inexact else to_dtype(x, default_dtype())
 
 
 # Promotion.
@@ -94,6 +96,8 @@ def operand(x: Any) -> Operand:
         return Operand(i64, 0)
     if isinstance(x, float):
         return Operand(f64, 0)
+    if isinstance(x, complex):
+        return Operand(c128, 0)
     raise TypeError(f"expected a Tensor or a number, given {type(x).__name__}")
 
 

@@ -47,7 +47,8 @@ def get_default_dtype() -> DType:
 
 def check_dtype(dtype: Any) -> DType:
     if not isinstance(dtype, DType):
-        python = {float: default_dtype(), int: i64, bool: bool_}
+        default = default_dtype()
+        python = {float: default, int: i64, bool: bool_, complex: default.to_complex()}
         if dtype in python:
             return python[dtype]
         raise TypeError(f"dtype must be a tracecc dtype, given {dtype!r}")
@@ -70,7 +71,7 @@ def _has_tensor(data: Any) -> bool:
 
 
 def _kind(data: Any) -> DType | None:
-    """The dtype of nested Python data: float wins over int over bool; None if it is empty."""
+    """The dtype of nested Python data, complex over float over int over bool; None if empty."""
     if isinstance(data, np.generic):
         return from_numpy_dtype(data.dtype)
     if isinstance(data, bool):
@@ -79,6 +80,8 @@ def _kind(data: Any) -> DType | None:
         return i64
     if isinstance(data, float):
         return default_dtype()
+    if isinstance(data, complex):
+        return default_dtype().to_complex()
     if isinstance(data, (list, tuple)):
         kinds = [k for k in map(_kind, data) if k is not None]
         return max(kinds, key=lambda k: k.rank) if kinds else None
@@ -90,7 +93,7 @@ def _array(data: Any, dtype: DType | None) -> np.ndarray:
         return np.array(data, dtype=None if dtype is None else dtype.numpy, order="C")
     found = dtype or _kind(data) or default_dtype()
     try:
-        if dtype is not None and dtype.kind != "float":
+        if dtype is not None and not dtype.is_inexact:
             raw = np.array(data)  # so that floats are truncated and numbers too large wrap around
             return np.asarray(raw != 0) if dtype is bool_ else raw.astype(dtype.numpy)
         return np.array(data, dtype=found.numpy)

@@ -13,7 +13,6 @@ from tracecc.functional.core import (
     emit,
     match,
     promoted,
-    splat,
     to_dtype,
     to_float,
 )
@@ -31,7 +30,6 @@ from tracecc.functional.pointwise import (
     logaddexp,
     mul,
     neg,
-    sign,
     sin,
     sub,
     where,
@@ -44,9 +42,7 @@ from tracecc_ir import ops
 from tracecc_ir.errors import NotDifferentiable
 from tracecc_ir.op import Op
 from tracecc_ir.ops.special_bessel import FAMILIES
-from tracecc_ir.types import f64, i32
-
-sgn = sign
+from tracecc_ir.types import c128, f64, i32
 
 
 def copysign(input: Any, other: Any) -> Tensor:
@@ -102,15 +98,9 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
 
 def float_power(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent`` in double precision."""
-    x, y = (to_dtype(v, f64) if isinstance(v, Tensor) else float(v) for v in (input, exponent))
+    dtype = c128 if promoted(input, exponent).is_complex else f64
+    x, y = (to_dtype(v, dtype) if isinstance(v, Tensor) else v for v in (input, exponent))
     return pow_(x, y)
-
-
-def angle(input: Tensor) -> Tensor:
-    """pi for negative numbers, else 0; NaN for NaN."""
-    x = to_float(input)
-    turned = where(lt(x, 0), math.pi, splat(0, x._type.shape, x.dtype))
-    return where(isnan(x), x, turned)
 
 
 # Gamma functions.

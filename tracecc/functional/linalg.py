@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracecc.functional.complex import conj
 from tracecc.functional.core import (
     broadcast_shapes,
     check_tensor,
@@ -121,7 +122,9 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return matmul(input, tensor)
 
 
-vdot = dot
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The inner product of two vectors, the first of them conjugated."""
+    return dot(conj(input), other)
 
 
 def inner(input: Tensor, other: Tensor) -> Tensor:
@@ -144,7 +147,7 @@ ger = outer
 
 def _plus(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """beta * input + alpha * product; a beta of 0 ignores even NaN."""
-    if product.dtype.kind != "float":
+    if not product.dtype.is_inexact:
         alpha, beta = int(alpha), int(beta)
     if not (is_number(alpha) and alpha == 1):
         product = to_dtype(mul(product, alpha), product.dtype)

@@ -63,7 +63,7 @@ def logical_not(input: Tensor) -> Tensor:
 def _bitwise(name: str, op: Op, doc: str) -> Callable[[Any, Any], Tensor]:
     def function(input: Any, other: Any) -> Tensor:
         dtype = promoted(input, other)
-        if dtype.kind == "float":
+        if dtype.is_inexact:
             raise RuntimeError(f"{name}() is not defined for {dtype.public}")
         return emit(op, *match(input, other, dtype=dtype))
 
@@ -81,7 +81,7 @@ bitwise_right_shift = _bitwise("bitwise_right_shift", ops.shift_right, "input >>
 
 def bitwise_not(input: Tensor) -> Tensor:
     """Every bit flipped; logical not on bool."""
-    if input.dtype.kind == "float":
+    if input.dtype.is_inexact:
         raise RuntimeError(f"bitwise_not() is not defined for {input.dtype.public}")
     return emit(ops.bit_not, input)
 
@@ -94,21 +94,19 @@ def _everywhere(value: bool, like: Tensor) -> Tensor:
 
 def isnan(input: Tensor) -> Tensor:
     """Where the elements are NaN."""
-    kind = input.dtype.kind
-    return emit(ops.isnan, input) if kind == "float" else _everywhere(False, input)
+    return emit(ops.isnan, input) if input.dtype.is_inexact else _everywhere(False, input)
 
 
 def isfinite(input: Tensor) -> Tensor:
     """Where the elements are neither NaN nor infinite."""
-    kind = input.dtype.kind
-    return emit(ops.isfinite, input) if kind == "float" else _everywhere(True, input)
+    return emit(ops.isfinite, input) if input.dtype.is_inexact else _everywhere(True, input)
 
 
 def isinf(input: Tensor) -> Tensor:
     """Where the elements are infinite."""
-    if input.dtype.kind != "float":
+    if not input.dtype.is_inexact:
         return _everywhere(False, input)
-    infinity = splat(math.inf, input._type.shape, input.dtype)
+    infinity = splat(math.inf, input._type.shape, input.dtype.to_real())
     return emit(ops.eq, emit(ops.abs, input), infinity)
 
 
@@ -141,7 +139,7 @@ def isclose(
             f"{other.dtype.public}"
         )
     same = eq(input, other)
-    if equal_nan and input.dtype.kind == "float":
+    if equal_nan and input.dtype.is_inexact:
         same = logical_or(same, logical_and(isnan(input), isnan(other)))
     if input.dtype is bool_:
         return same

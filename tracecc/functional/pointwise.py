@@ -45,6 +45,8 @@ def _kept(name: str, op: Op, doc: str, on_int: bool) -> Callable[[Tensor], Tenso
 
     def function(input: Tensor) -> Tensor:
         kind = check_tensor(name, input)._type.dtype.kind
+        if kind == "complex" and name == "sign":
+            raise RuntimeError("sign() is not defined for complex tensors; use sgn() instead")
         if kind == "bool" and name != "sign":
             raise RuntimeError(f"{name}() is not defined for bool tensors")
         if kind == "bool" or (kind == "int" and not on_int):
@@ -168,6 +170,9 @@ def nan_to_num(
 ) -> Tensor:
     """NaN becomes ``nan`` (0), infinities the largest finite numbers, or what is given."""
     dtype, shape = input._type.dtype, input._type.shape
+    if dtype.is_complex:
+        parts = (emit(part, input) for part in (ops.real, ops.imag))
+        return emit(ops.complex, *(nan_to_num(x, nan, posinf, neginf) for x in parts))
     if dtype.kind != "float":
         return clone(input)
     import ml_dtypes
@@ -185,12 +190,12 @@ def nan_to_num(
 
 
 def _arithmetic(op: Op, input: Any, other: Any, as_float: bool = False) -> Tensor:
-    if _alike(input, other) and (not as_float or input._type.dtype.kind == "float"):
+    if _alike(input, other) and (not as_float or input._type.dtype.is_inexact):
         return apply(op, (input, other))[0]
     if type(other) is float and _is_float(input):
         return apply(op, (input, splat(other, input._type.shape, input._type.dtype)))[0]
     dtype = promoted(input, other)
-    if as_float and dtype.kind != "float":
+    if as_float and not dtype.is_inexact:
         dtype = default_dtype()
     return emit(op, *match(input, other, dtype=dtype))
 
@@ -207,7 +212,7 @@ def _alike(x: Any, y: Any) -> bool:
 
 def _is_float(x: Any) -> bool:
     """Whether this is a tensor whose dtype a Python number takes."""
-    return isinstance(x, Tensor) and x._type.dtype.kind == "float" and not x._weak
+    return isinstance(x, Tensor) and x._type.dtype.is_inexact and not x._weak
 
 
 def _scaled(other: Any, alpha: Any) -> Any:
@@ -215,7 +220,7 @@ def _scaled(other: Any, alpha: Any) -> Any:
 
 
 def _check_alpha(name: str, alpha: Any, *xs: Any) -> None:
-    if isinstance(alpha, float) and promoted(*xs).kind != "float":
+    if isinstance(alpha, float) and not promoted(*xs).is_inexact:
         raise RuntimeError(
             f"{name}(): for integral input tensors, argument alpha must not be a floating point "
             "number"
@@ -319,7 +324,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
         exponent = number(exponent)
         dtype = promoted(input, exponent)
         x = to_dtype(input, dtype)
-        if dtype.kind != "float" and exponent < 0:
+        if not dtype.is_inexact and exponent < 0:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
         if dtype is not bool_:
             if exponent == 2:
@@ -328,7 +333,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
                 return clone(x)
             if exponent == 3:
                 return emit(ops.mul, emit(ops.square, x), x)
-            if exponent in _ROOTS and dtype.kind == "float":
+            if exponent in _ROOTS and dtype.is_inexact:
                 return emit(_ROOTS[exponent], x)
     return emit(ops.pow, *match(input, exponent))
 
@@ -403,9 +408,10 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     near = add(input, mul(weight, sub(end, input)))
     far = sub(end, mul(sub(end, input), sub(1, weight)))
     if is_number(weight):
-        return near if number(weight) < 0.5 else far
+        w = number(weight)
+        return near if math.hypot(w.real, w.imag) < 0.5 else far
     shape = near._type.shape
-    small = emit(ops.lt, *match(weight, 0.5, dtype=weight.dtype))
+    small = emit(ops.lt, *match(abs(weight), 0.5, dtype=weight.dtype.to_real()))
     return emit(ops.select, lift(small, bool_, shape), near, far)
 
 
@@ -417,7 +423,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """``input + value * tensor1 / tensor2``."""
-    if promoted(tensor1, tensor2).kind != "float":
+    if not promoted(tensor1, tensor2).is_inexact:
         raise RuntimeError(
             "Integer division with addcdiv is no longer supported; use div() and add() instead"
         )

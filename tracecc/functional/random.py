@@ -26,13 +26,20 @@ Gen = Generator | None
 
 
 def _uniform(shape: Any, dtype: DType, generator: Gen) -> Tensor:
-    """Numbers in [0, 1)."""
+    """Numbers in [0, 1); both parts of complex ones."""
+    if dtype.is_complex:
+        parts = [_uniform(shape, dtype.to_real(), generator) for _ in range(2)]
+        return emit(ops.complex, *parts)
     kept = dtype if dtype in (f32, f64) else f32
     seed, position = draw(generator)
     return to_dtype(emit(ops.uniform, seed, position, shape=tuple(shape), dtype=kept), dtype)
 
 
 def _normal(shape: Any, dtype: DType, generator: Gen) -> Tensor:
+    """Numbers of mean 0 and variance 1, complex ones with half of it in each part."""
+    if dtype.is_complex:
+        parts = [_normal(shape, dtype.to_real(), generator) for _ in range(2)]
+        return mul(emit(ops.complex, *parts), math.sqrt(0.5))
     kept = dtype if dtype in (f32, f64) else f32
     seed, position = draw(generator)
     return to_dtype(emit(ops.normal, seed, position, shape=tuple(shape), dtype=kept), dtype)
@@ -47,7 +54,7 @@ def _made(t: Tensor, requires_grad: bool) -> Tensor:
 
 def _float(name: str, dtype: DType | None) -> DType:
     dtype = default_dtype() if dtype is None else dtype
-    if dtype.kind != "float":
+    if not dtype.is_inexact:
         raise RuntimeError(f'"{name}" not implemented for {dtype.public}')
     return dtype
 

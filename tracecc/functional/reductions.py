@@ -60,7 +60,7 @@ def _summed(input: Tensor, dtype: DType | None) -> Tensor:
     """What is added up: integers and bools as int64 unless a dtype is given."""
     if dtype is not None:
         return to_dtype(input, dtype)
-    return input if input.dtype.kind == "float" else to_dtype(input, i64)
+    return input if input.dtype.is_inexact else to_dtype(input, i64)
 
 
 def sum(
@@ -107,7 +107,7 @@ def mean(
 ) -> Tensor:
     """The mean over ``dim`` (all by default), of floats only unless ``dtype`` is a float type."""
     x = input if dtype is None else to_dtype(input, dtype)
-    if x.dtype.kind != "float":
+    if not x.dtype.is_inexact:
         raise RuntimeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point "
             f"or complex dtype. Got: {x.dtype.public}"
@@ -130,17 +130,18 @@ def _variance(
 ) -> tuple[Tensor, Tensor]:
     if isinstance(dim, bool):  # var(input, unbiased)
         dim, unbiased = None, dim
-    if input.dtype.kind != "float":
+    if not input.dtype.is_inexact:
         raise RuntimeError("std and var only support floating point and complex dtypes")
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     dims = wrap_dims(dim, input.ndim)
     centre = mean(input, dims, True) if dims else input
     deviation = emit(ops.sub, input, expanded(centre, input._type.shape))
-    total = reduce(ops.reduce_sum, square(deviation), dims, keepdim)
+    distance = _abs(deviation) if input.dtype.is_complex else deviation
+    total = reduce(ops.reduce_sum, square(distance), dims, keepdim)
     n = builtins.max(_length(input, dims) - correction, 0)
     shape = total._type.shape
-    return emit(ops.div, total, splat(n, shape, input.dtype)), reshaped(centre, shape)
+    return emit(ops.div, total, splat(n, shape, total.dtype)), reshaped(centre, shape)
 
 
 def var(
@@ -353,7 +354,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
         return clone(x)
     if _length(x, dims) == 0:
         return log(sum(exp(x), dims, keepdim))
-    high = amax(x, dims, True).detach()
+    high = amax(emit(ops.real, x) if x.dtype.is_complex else x, dims, True).detach()
     high = emit(ops.select, emit(ops.isfinite, high), high, splat(0, high._type.shape, high.dtype))
     total = log(sum(exp(sub(x, high)), dims, keepdim))
     return add(total, reshaped(high, total._type.shape))
@@ -370,11 +371,12 @@ def vector_norm(
     """(sum |x|^ord)^(1/ord) over ``dim``; ord may be inf, -inf or 0 (the number of nonzeros)."""
     if dtype is not None:
         x = to_dtype(x, dtype)
-    if x.dtype.kind != "float":
+    if not x.dtype.is_inexact:
         raise RuntimeError(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. "
             f"Got {x.dtype.public}"
         )
+    x = _abs(x) if x.dtype.is_complex else x
     dims = wrap_dims(dim, x.ndim)
     ord = float(ord)
     if ord == math.inf:

@@ -130,9 +130,6 @@ def mT(self: Tensor) -> Tensor:
     return transpose(self, -2, -1)
 
 
-adjoint = mT
-
-
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """A view with dimensions moved to other places."""
     sources = [source] if isinstance(source, int) else list(source)

@@ -10,7 +10,7 @@ from tracecc.trace.reachable import is_library
 
 LARGE = 1000  # containers with more elements are told apart by identity and length alone
 DEPTH = 3  # how many containers or objects deep contents are looked at
-_SCALARS = (int, float, bool, str, bytes, type(None))
+_SCALARS = (int, float, complex, bool, str, bytes, type(None))
 
 
 def is_static(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Every op, one file per family."""
 
 from tracecc_ir.op import OPS, op_named
+from tracecc_ir.ops.complex import complex, conj, imag, real, view_as_complex, view_as_real
 from tracecc_ir.ops.composite_activation import (
     clamp,
     elu,
@@ -47,12 +48,8 @@ from tracecc_ir.ops.elementwise import (
     ceil,
     cos,
     cosh,
-    digamma,
     div,
     eq,
-    erf,
-    erfc,
-    erfinv,
     exp,
     exp2,
     expm1,
@@ -64,7 +61,6 @@ from tracecc_ir.ops.elementwise import (
     isfinite,
     isnan,
     le,
-    lgamma,
     log,
     log1p,
     log2,
@@ -75,7 +71,6 @@ from tracecc_ir.ops.elementwise import (
     mul,
     ne,
     neg,
-    polygamma,
     pow,
     reciprocal,
     remainder,
@@ -84,7 +79,6 @@ from tracecc_ir.ops.elementwise import (
     select,
     shift_left,
     shift_right,
-    sigmoid,
     sign,
     sin,
     sinh,
@@ -96,6 +90,15 @@ from tracecc_ir.ops.elementwise import (
     tanh,
     trunc,
     trunc_div,
+)
+from tracecc_ir.ops.elementwise_special import (
+    digamma,
+    erf,
+    erfc,
+    erfinv,
+    lgamma,
+    polygamma,
+    sigmoid,
 )
 from tracecc_ir.ops.index import (
     dynamic_slice,
@@ -185,8 +188,10 @@ __all__ = [
     "cholesky",
     "clamp",
     "cofactor",
+    "complex",
     "concat",
     "cond",
+    "conj",
     "constant",
     "conv",
     "conv_input_grad",
@@ -231,6 +236,7 @@ __all__ = [
     "i1e",
     "igamma",
     "igammac",
+    "imag",
     "iota",
     "isfinite",
     "isnan",
@@ -273,6 +279,7 @@ __all__ = [
     "polynomial",
     "pow",
     "qr",
+    "real",
     "reciprocal",
     "reduce_max",
     "reduce_min",
@@ -312,6 +319,8 @@ __all__ = [
     "trunc_div",
     "uniform",
     "var",
+    "view_as_complex",
+    "view_as_real",
     "vjp",
     "while_",
     "window_max",

@@ -12,16 +12,15 @@ from tracecc_ir.ops.composite import composite, narrow, widen
 from tracecc_ir.ops.elementwise import abs as absolute
 from tracecc_ir.ops.elementwise import (
     bit_and,
-    erf,
     exp,
     expm1,
     log1p,
     maximum,
     minimum,
     select,
-    sigmoid,
     tanh,
 )
+from tracecc_ir.ops.elementwise_special import erf, sigmoid
 from tracecc_ir.ops.rules import NUMBERS
 from tracecc_ir.types import TensorType
 

@@ -11,7 +11,8 @@ from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Sample
 from tracecc_ir.ops.composite import composite, narrow, widen
 from tracecc_ir.ops.contraction import dot_general
-from tracecc_ir.ops.elementwise import sigmoid, tanh
+from tracecc_ir.ops.elementwise import tanh
+from tracecc_ir.ops.elementwise_special import sigmoid
 from tracecc_ir.ops.movement import concat, part
 from tracecc_ir.ops.rules import draw
 from tracecc_ir.types import DType, TensorType

@@ -24,7 +24,7 @@ from tracecc_ir.ops.composite import (
 )
 from tracecc_ir.ops.elementwise import exp, isfinite, log, rsqrt, select, stop_gradient
 from tracecc_ir.ops.reduce import ALL_AXES, reduce_max, reduce_sum
-from tracecc_ir.ops.rules import check_axes, check_axis, draw, without
+from tracecc_ir.ops.rules import INEXACT, check_axes, check_axis, draw, without
 from tracecc_ir.types import DType, TensorType
 
 # Along one axis.
@@ -139,6 +139,7 @@ mean = composite(
     _mean_type,
     lambda x, axes: narrow(averaged(widen(x), axes), x),
     (lambda g, y, x, axes: spread(narrow(divided(widen(g), count(widen(x), axes)), x), x, axes),),
+    dtypes=INEXACT,
     samples=_axes_samples,
     usual=ALL_AXES,
     doc="mean over axes, which it drops",

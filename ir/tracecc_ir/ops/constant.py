@@ -13,13 +13,15 @@ from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis, narrow
 from tracecc_ir.types import DType, Shape, TensorType, bool_
 
 
-def _constant_type(*, value: float | Dim, shape: Shape, dtype: DType) -> TensorType:
-    if not isinstance(value, (bool, int, float, Dim)):
+def _constant_type(*, value: complex | Dim, shape: Shape, dtype: DType) -> TensorType:
+    if not isinstance(value, (bool, int, float, complex, Dim)):
         raise TypeRuleError(f"constant needs a number, given {value!r}")
+    if isinstance(value, complex) and not dtype.is_complex:
+        raise TypeRuleError(f"constant of {dtype.name} needs a real number, given {value!r}")
     return TensorType(dtype, tuple(shape))
 
 
-def _constant(value: float, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
+def _constant(value: complex, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
     return np.full(shape, narrow(np.asarray(value), dtype.numpy))
 
 

@@ -12,7 +12,7 @@ from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Expr, Op, Sample, Usual
 from tracecc_ir.ops.movement import inverse, permute
 from tracecc_ir.ops.rules import (
-    NUMBERS,
+    ARITHMETIC,
     check_axes,
     check_same_dtype,
     draw,
@@ -112,8 +112,9 @@ dot_general: Op = Op(
             g, y, x, (contract[1], batch[1]), (contract[0], batch[0]), first=False
         ),
     ),
-    dtypes=NUMBERS,
+    dtypes=ARITHMETIC,
     samples=_samples,
     usual=USUAL,
     doc="sum of products over paired dimensions; result = batch, free dimensions of x, then of y",
+    holomorphic=True,
 )

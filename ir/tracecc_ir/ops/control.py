@@ -63,8 +63,8 @@ def _cond_type(p: TensorType, *xs: TensorType, then: Graph, otherwise: Graph) ->
     return results
 
 
-def _float_positions(xs: Sequence[Any]) -> list[int]:
-    return [i for i, x in enumerate(xs) if x.dtype.kind == "float"]
+def _inexact_positions(xs: Sequence[Any]) -> list[int]:
+    return [i for i, x in enumerate(xs) if x.dtype.is_inexact]
 
 
 def _tuple(value: Any) -> tuple:
@@ -73,7 +73,7 @@ def _tuple(value: Any) -> tuple:
 
 def _cond_vjp(g: Any, y: Any, p: Expr, *xs: Expr, then: Graph, otherwise: Graph) -> tuple:
     """Each branch's gradient, which repeats that branch's forward computation."""
-    wrt = _float_positions(xs)
+    wrt = _inexact_positions(xs)
     branches: Any = {"then": gradient(then, wrt), "otherwise": gradient(otherwise, wrt)}
     found = dict(zip(wrt, _tuple(cond(p, *xs, *_tuple(g), **branches)), strict=True)) if wrt else {}
     return (None, *(found.get(i) for i in range(len(xs))))
@@ -190,16 +190,16 @@ def _step_gradient(
     def inputs(values: Sequence[Value], suffix: str = "") -> list[Value]:
         return [b.input(v.type, v.name + suffix if v.name else "") for v in values]
 
-    floats = [v for v in body.outputs[:carries] if v.dtype.kind == "float"]
+    floats = [v for v in body.outputs[:carries] if v.dtype.is_inexact]
     held = inputs(body.inputs[:consts])
     flowing = inputs(floats, ".g")
     sums = inputs([body.inputs[i] for i in wrt if i < consts], ".g")
     before = inputs(body.inputs[consts : consts + carries])
     known = inputs(kept)
     slices = inputs(body.inputs[consts + carries :])
-    coming = inputs([v for v in body.outputs[carries:] if v.dtype.kind == "float"], ".g")
+    coming = inputs([v for v in body.outputs[carries:] if v.dtype.is_inexact], ".g")
     given = iter(flowing + coming)
-    gs = [next(given) if v.dtype.kind == "float" else _zero(b, v.type) for v in body.outputs]
+    gs = [next(given) if v.dtype.is_inexact else _zero(b, v.type) for v in body.outputs]
     found = b.inline(step, held + before + slices + gs + known)
     added = [(b.expr(s) + b.expr(f)).value for s, f in zip(sums, found[: len(sums)], strict=True)]
     rest = found[len(sums) :]
@@ -223,7 +223,7 @@ def _scan_vjp(
     reverse: bool,
 ) -> tuple:
     """A scan the other way round, over the carries and products that a forward scan keeps."""
-    wrt = _float_positions(operands)
+    wrt = _inexact_positions(operands)
     if not wrt:
         return (None,) * len(operands)
     gs, fixed = _tuple(g), consts + carries
@@ -239,8 +239,8 @@ def _scan_vjp(
             **options,
         )
     )[len(gs) :]
-    flowing = [e for e in gs[:carries] if e.dtype.kind == "float"]
-    coming = [e for e in gs[carries:] if e.dtype.kind == "float"]
+    flowing = [e for e in gs[:carries] if e.dtype.is_inexact]
+    coming = [e for e in gs[carries:] if e.dtype.is_inexact]
     sums = [operands[i].full(0) for i in wrt if i < consts]
     found = _tuple(
         scan(

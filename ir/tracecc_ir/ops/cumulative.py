@@ -12,7 +12,7 @@ from tracecc_ir.ops.constant import iota
 from tracecc_ir.ops.elementwise import bit_or, isnan, select
 from tracecc_ir.ops.index import scatter_along
 from tracecc_ir.ops.movement import pad, part
-from tracecc_ir.ops.rules import ALL, NUMBERS, check_axis, draw, wide
+from tracecc_ir.ops.rules import ARITHMETIC, ORDERED, check_axis, draw, wide
 from tracecc_ir.types import DType, TensorType, i64
 
 
@@ -50,6 +50,7 @@ def _op(name: str, ufunc: np.ufunc, vjp: Callable, dtypes: tuple[DType, ...], do
         dtypes=dtypes,
         samples=_samples,
         doc=doc,
+        holomorphic=True,
     )
 
 
@@ -57,7 +58,7 @@ cumsum: Op = _op(
     "cumsum",
     np.add,
     lambda g, y, x, axis, reverse: cumsum(g, axis=axis, reverse=not reverse),
-    NUMBERS,
+    ARITHMETIC,
     "running sum",
 )
 
@@ -90,7 +91,7 @@ def _cumprod_vjp(g: Expr, y: Expr, x: Expr, axis: int, reverse: bool) -> Any:
     return before * total
 
 
-cumprod: Op = _op("cumprod", np.multiply, _cumprod_vjp, NUMBERS, "running product")
+cumprod: Op = _op("cumprod", np.multiply, _cumprod_vjp, ARITHMETIC, "running product")
 
 
 def _running_extremum_vjp(g: Expr, y: Expr, x: Expr, axis: int, reverse: bool) -> Any:
@@ -105,8 +106,8 @@ def _running_extremum_vjp(g: Expr, y: Expr, x: Expr, axis: int, reverse: bool) -
 
 
 cummax: Op = _op(
-    "cummax", np.maximum, _running_extremum_vjp, ALL, "running maximum, NaN from NaN on"
+    "cummax", np.maximum, _running_extremum_vjp, ORDERED, "running maximum, NaN from NaN on"
 )
 cummin: Op = _op(
-    "cummin", np.minimum, _running_extremum_vjp, ALL, "running minimum, NaN from NaN on"
+    "cummin", np.minimum, _running_extremum_vjp, ORDERED, "running minimum, NaN from NaN on"
 )

@@ -10,8 +10,18 @@ import numpy as np
 
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Op, Sample
-from tracecc_ir.ops import special
-from tracecc_ir.ops.rules import ALL, BITS, HALVES, NUMBERS, draw, wide
+from tracecc_ir.ops.complex import conj, real
+from tracecc_ir.ops.rules import (
+    ALL,
+    ARITHMETIC,
+    BITS,
+    HALVES,
+    INEXACT,
+    NUMBERS,
+    ORDERED,
+    draw,
+    wide,
+)
 from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_, i64
 
 
@@ -33,7 +43,7 @@ def _predicate(x: TensorType) -> TensorType:
     return x.with_dtype(bool_)
 
 
-def _elementwise(
+def elementwise(
     name: str, reference: Callable, vjp: Any, scalar: str, infer: Callable, **rest: Any
 ) -> Op:
     def quiet(*arrays: np.ndarray, **attrs: Any) -> np.ndarray:
@@ -49,12 +59,13 @@ def unary(
     vjp: Any,
     scalar: str = "",
     cost: int = 10,
-    dtypes: tuple[DType, ...] = FLOATS,
+    dtypes: tuple[DType, ...] = INEXACT,
     domain: Any = (-3.0, 3.0),
     doc: str = "",
+    holomorphic: bool = True,
 ) -> Op:
     vjp = vjp if vjp is NO_GRADIENT else (vjp,)
-    return _elementwise(
+    return elementwise(
         name,
         reference,
         vjp,
@@ -64,6 +75,7 @@ def unary(
         dtypes=dtypes,
         domain=domain,
         doc=doc,
+        holomorphic=holomorphic,
     )
 
 
@@ -76,8 +88,9 @@ def binary(
     dtypes: tuple[DType, ...] = NUMBERS,
     domain: Any = (-3.0, 3.0),
     doc: str = "",
+    holomorphic: bool = False,
 ) -> Op:
-    return _elementwise(
+    return elementwise(
         name,
         reference,
         vjp,
@@ -87,18 +100,17 @@ def binary(
         dtypes=dtypes,
         domain=domain,
         doc=doc,
+        holomorphic=holomorphic,
     )
 
 
-def comparison(name: str, reference: Callable, scalar: str) -> Op:
-    return _elementwise(name, reference, NO_GRADIENT, scalar, _compared, dtypes=ALL)
+def comparison(
+    name: str, reference: Callable, scalar: str, dtypes: tuple[DType, ...] = ORDERED
+) -> Op:
+    return elementwise(name, reference, NO_GRADIENT, scalar, _compared, dtypes=dtypes)
 
 
-def _through_f64(f: Callable) -> Callable:
-    return lambda x, **attrs: f(x.astype(np.float64), **attrs).astype(x.dtype)
-
-
-def _through_f32(f: Callable) -> Callable:
+def through_f32(f: Callable) -> Callable:
     """Computes 16-bit floats in f32 and rounds once."""
     return lambda x: f(wide(x)).astype(x.dtype)
 
@@ -108,13 +120,20 @@ def _through_f32(f: Callable) -> Callable:
 add: Op = binary(
     "add", np.add, (lambda g, z, x, y: g, lambda g, z, x, y: g), "{0} + {1}", dtypes=ALL
 )
-sub: Op = binary("sub", np.subtract, (lambda g, z, x, y: g, lambda g, z, x, y: -g), "{0} - {1}")
+sub: Op = binary(
+    "sub",
+    np.subtract,
+    (lambda g, z, x, y: g, lambda g, z, x, y: -g),
+    "{0} - {1}",
+    dtypes=ARITHMETIC,
+)
 mul: Op = binary(
     "mul",
     np.multiply,
     (lambda g, z, x, y: g * y, lambda g, z, x, y: g * x),
     "{0} * {1}",
     dtypes=ALL,
+    holomorphic=True,
 )
 div: Op = binary(
     "div",
@@ -122,9 +141,10 @@ div: Op = binary(
     (lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y),
     "{0} / {1}",
     4,
-    FLOATS,
+    INEXACT,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     doc="true division",
+    holomorphic=True,
 )
 floor_div: Op = binary(
     "floor_div",
@@ -167,7 +187,7 @@ fmod: Op = binary(
 
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of integers, a negative exponent gives 1 / x^|y| rounded to zero: 0 unless x is 1 or -1."""
-    if x.dtype.kind == "f" or x.dtype in HALVES or not (y < 0).any():
+    if x.dtype.kind in "fc" or x.dtype in HALVES or not (y < 0).any():
         return np.power(x, y)
     inverse = np.where(np.abs(x) == 1, np.power(x, y & 1), 0)
     return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0))).astype(x.dtype)
@@ -175,7 +195,7 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _exponent_gradient(g: Any, z: Any, x: Any, y: Any) -> Any:
     """g z log(x), and 0 where z is 0 for all exponents nearby."""
-    flat = bit_and(x.eq(0.0), y >= 0.0)
+    flat = bit_and(x.eq(0.0), (real(y) if y.dtype.is_complex else y) >= 0.0)
     return g * select(flat, z.full(0.0), z * log(select(flat, x.full(1.0), x)))
 
 
@@ -188,7 +208,9 @@ pow: Op = binary(
     ),
     "pow({0}, {1})",
     20,
+    ARITHMETIC,
     domain=((0.3, 2.5), (0.0, 3.0)),
+    holomorphic=True,
 )
 
 
@@ -205,7 +227,7 @@ maximum: Op = binary(
         lambda g, z, x, y: _half_at_ties(g, x, y, y < x),
     ),
     "maximum({0}, {1})",
-    dtypes=ALL,
+    dtypes=ORDERED,
     doc="NaN if either is NaN",
 )
 minimum: Op = binary(
@@ -216,7 +238,7 @@ minimum: Op = binary(
         lambda g, z, x, y: _half_at_ties(g, x, y, y > x),
     ),
     "minimum({0}, {1})",
-    dtypes=ALL,
+    dtypes=ORDERED,
     doc="NaN if either is NaN",
 )
 
@@ -241,20 +263,40 @@ atan2: Op = binary(
     domain=((0.3, 3.0), (0.3, 3.0)),
 )
 
-neg: Op = unary("neg", np.negative, lambda g, y, x: -g, "-{0}", 1, NUMBERS)
-abs: Op = unary("abs", np.abs, lambda g, y, x: g * sign(x), "abs({0})", 1, NUMBERS)
+
+def _direction(g: Any, y: Any, x: Any) -> Any:
+    """What is left of g beside its part along x / |x| = y, over |x|; 0 at the origin."""
+    if not x.dtype.is_complex:
+        return g.full(0.0)
+    along = cast(real(conj(y) * g), dtype=x.dtype) * y
+    size = abs(x)
+    origin = size.eq(0.0)
+    size = cast(select(origin, size.full(1.0), size), dtype=x.dtype)
+    return select(origin, g.full(0.0), (g - along) / size)
+
+
+neg: Op = unary("neg", np.negative, lambda g, y, x: -g, "-{0}", 1, ARITHMETIC, holomorphic=False)
+abs: Op = elementwise(
+    "abs",
+    np.abs,
+    (lambda g, y, x: cast(g, dtype=x.dtype) * sign(x) if x.dtype.is_complex else g * sign(x),),
+    "abs({0})",
+    lambda x: x.with_dtype(x.dtype.to_real()),
+    dtypes=ARITHMETIC,
+)
 sign: Op = unary(
     "sign",
     lambda x: np.where(x != x, np.zeros_like(x), np.sign(x)),
-    lambda g, y, x: g.full(0.0),
+    _direction,
     cost=2,
-    dtypes=NUMBERS,
-    doc="-1, 0 or 1; 0 of NaN (PyTorch's choice)",
+    dtypes=ARITHMETIC,
+    doc="-1, 0 or 1; x / |x| of complex numbers; 0 of 0 and NaN (PyTorch's choice)",
+    holomorphic=False,
 )
-square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, NUMBERS)
+square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, ARITHMETIC)
 reciprocal: Op = unary(
     "reciprocal",
-    _through_f32(lambda x: 1 / x),
+    through_f32(lambda x: 1 / x),
     lambda g, y, x: -g * y * y,
     "1 / {0}",
     4,
@@ -263,17 +305,27 @@ reciprocal: Op = unary(
 
 # Rounding: the gradient is zero everywhere it exists.
 
-floor: Op = unary("floor", np.floor, lambda g, y, x: g.full(0.0), cost=1)
-ceil: Op = unary("ceil", np.ceil, lambda g, y, x: g.full(0.0), cost=1)
-trunc: Op = unary("trunc", np.trunc, lambda g, y, x: g.full(0.0), cost=1)
+floor: Op = unary("floor", np.floor, lambda g, y, x: g.full(0.0), cost=1, dtypes=FLOATS)
+ceil: Op = unary("ceil", np.ceil, lambda g, y, x: g.full(0.0), cost=1, dtypes=FLOATS)
+trunc: Op = unary("trunc", np.trunc, lambda g, y, x: g.full(0.0), cost=1, dtypes=FLOATS)
 round: Op = unary(
-    "round", np.rint, lambda g, y, x: g.full(0.0), cost=1, doc="to nearest, ties to even"
+    "round",
+    np.rint,
+    lambda g, y, x: g.full(0.0),
+    cost=1,
+    dtypes=FLOATS,
+    doc="to nearest, ties to even",
 )
 
 # Exponentials, logarithms, roots.
 
+
+def _exp2(x: np.ndarray) -> np.ndarray:
+    return np.exp(x * math.log(2)) if x.dtype.kind == "c" else np.exp2(x)
+
+
 exp: Op = unary("exp", np.exp, lambda g, y, x: g * y)
-exp2: Op = unary("exp2", np.exp2, lambda g, y, x: g * y * math.log(2))
+exp2: Op = unary("exp2", _exp2, lambda g, y, x: g * y * math.log(2))
 expm1: Op = unary("expm1", np.expm1, lambda g, y, x: g * (y + 1.0))
 log: Op = unary("log", np.log, lambda g, y, x: g / x, domain=(0.1, 5.0))
 log2: Op = unary("log2", np.log2, lambda g, y, x: g / (x * math.log(2)), domain=(0.1, 5.0))
@@ -282,7 +334,7 @@ log1p: Op = unary("log1p", np.log1p, lambda g, y, x: g / (x + 1.0), domain=(-0.9
 sqrt: Op = unary("sqrt", np.sqrt, lambda g, y, x: g * 0.5 / y, cost=4, domain=(0.1, 5.0))
 rsqrt: Op = unary(
     "rsqrt",
-    _through_f32(lambda x: 1 / np.sqrt(x)),
+    through_f32(lambda x: 1 / np.sqrt(x)),
     lambda g, y, x: g * -0.5 * y / x,
     cost=6,
     domain=(0.1, 5.0),
@@ -300,86 +352,24 @@ sinh: Op = unary("sinh", np.sinh, lambda g, y, x: g * cosh(x))
 cosh: Op = unary("cosh", np.cosh, lambda g, y, x: g * sinh(x))
 tanh: Op = unary("tanh", np.tanh, lambda g, y, x: g * (1.0 - y * y))
 asinh: Op = unary("asinh", np.arcsinh, lambda g, y, x: g * rsqrt(x * x + 1.0))
-acosh: Op = unary("acosh", np.arccosh, lambda g, y, x: g * rsqrt(x * x - 1.0), domain=(1.2, 5.0))
+acosh: Op = unary(
+    "acosh",
+    np.arccosh,
+    lambda g, y, x: (
+        g * (rsqrt(x - 1.0) * rsqrt(x + 1.0) if x.dtype.is_complex else rsqrt(x * x - 1.0))
+    ),
+    domain=(1.2, 5.0),
+)
 atanh: Op = unary("atanh", np.arctanh, lambda g, y, x: g / (1.0 - x * x), domain=(-0.9, 0.9))
-
-# Special functions.
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
-def _polygamma_type(x: TensorType, *, n: int) -> TensorType:
-    if n < 0:
-        raise TypeRuleError(f"polygamma needs an order n >= 0, given {n}")
-    return x
-
-
-def _polygamma_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for n in range(4):
-        yield Sample((rng.uniform(0.3, 6.0, (2, 5)).astype(dtype.numpy),), {"n": n})
-
-
-sigmoid: Op = unary("sigmoid", _through_f32(_sigmoid), lambda g, y, x: g * y * (1.0 - y))
-erf: Op = unary(
-    "erf",
-    _through_f64(special.erf),
-    lambda g, y, x: g * exp(-x * x) * special.TWO_OVER_ROOT_PI,
-    cost=15,
-)
-erfc: Op = unary(
-    "erfc",
-    _through_f64(special.erfc),
-    lambda g, y, x: g * exp(-x * x) * -special.TWO_OVER_ROOT_PI,
-    cost=15,
-    doc="1 - erf(x)",
-)
-erfinv: Op = unary(
-    "erfinv",
-    _through_f64(special.erfinv),
-    lambda g, y, x: g * exp(y * y) / special.TWO_OVER_ROOT_PI,
-    cost=20,
-    domain=(-0.9, 0.9),
-)
-lgamma: Op = unary(
-    "lgamma",
-    _through_f64(special.lgamma),
-    lambda g, y, x: g * digamma(x),
-    cost=30,
-    domain=(0.3, 6.0),
-    doc="log |gamma(x)|",
-)
-digamma: Op = unary(
-    "digamma",
-    _through_f64(special.digamma),
-    lambda g, y, x: g * polygamma(x, n=1),
-    cost=30,
-    domain=(0.3, 6.0),
-    doc="the derivative of lgamma",
-)
-polygamma: Op = _elementwise(
-    "polygamma",
-    _through_f64(special.polygamma),
-    (lambda g, y, x, n: g * polygamma(x, n=n + 1),),
-    "polygamma({0}, {n})",
-    _polygamma_type,
-    cost=60,
-    dtypes=FLOATS,
-    domain=(0.3, 6.0),
-    samples=_polygamma_samples,
-    doc="the n-th derivative of digamma",
-)
 
 # Predicates, comparisons, bits.
 
-isnan: Op = _elementwise("isnan", np.isnan, NO_GRADIENT, "{0} != {0}", _predicate, dtypes=FLOATS)
-isfinite: Op = _elementwise(
-    "isfinite", np.isfinite, NO_GRADIENT, "isfinite({0})", _predicate, dtypes=FLOATS
+isnan: Op = elementwise("isnan", np.isnan, NO_GRADIENT, "{0} != {0}", _predicate, dtypes=INEXACT)
+isfinite: Op = elementwise(
+    "isfinite", np.isfinite, NO_GRADIENT, "isfinite({0})", _predicate, dtypes=INEXACT
 )
-eq: Op = comparison("eq", np.equal, "{0} == {1}")
-ne: Op = comparison("ne", np.not_equal, "{0} != {1}")
+eq: Op = comparison("eq", np.equal, "{0} == {1}", ALL)
+ne: Op = comparison("ne", np.not_equal, "{0} != {1}", ALL)
 lt: Op = comparison("lt", np.less, "{0} < {1}")
 le: Op = comparison("le", np.less_equal, "{0} <= {1}")
 gt: Op = comparison("gt", np.greater, "{0} > {1}")
@@ -426,7 +416,7 @@ def _select_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
             yield Sample(tuple(draw(rng, d, *shape) for d in (bool_, chosen, chosen)))
 
 
-select: Op = _elementwise(
+select: Op = elementwise(
     "select",
     np.where,
     (
@@ -449,6 +439,8 @@ def _cast_type(x: TensorType, *, dtype: DType) -> TensorType:
 def _cast(x: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype is bool_:
         return np.asarray(x != 0)
+    if x.dtype.kind == "c" and not dtype.is_complex:
+        x = x.real
     if dtype.kind == "int" and x.dtype.kind not in "biu":
         return _truncated(x, dtype)
     return x.astype(dtype.numpy)
@@ -477,7 +469,7 @@ def _cast_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
             yield Sample((x,), {"dtype": target})
 
 
-cast: Op = _elementwise(
+cast: Op = elementwise(
     "cast",
     _cast,
     (lambda g, y, x, dtype: cast(g, dtype=x.dtype),),
@@ -485,9 +477,10 @@ cast: Op = _elementwise(
     _cast_type,
     dtypes=ALL,
     samples=_cast_samples,
-    doc="to another dtype; float to int truncates, anything to bool is != 0",
+    doc="to another dtype; complex to real drops the imaginary part, float to int truncates, "
+    "anything to bool is != 0",
 )
-stop_gradient: Op = _elementwise(
+stop_gradient: Op = elementwise(
     "stop_gradient",
     lambda x: x,
     NO_GRADIENT,

@@ -43,9 +43,16 @@ COMBINE: dict[str, np.ufunc | None] = {
 }
 
 
+def modes(dtype: DType) -> Sequence[str]:
+    """How numbers of a dtype can be combined."""
+    return [m for m in COMBINE if not (dtype.is_complex and m in ("max", "min"))]
+
+
 def _check_mode(name: str, x: TensorType, mode: str) -> None:
     if mode not in COMBINE:
         raise TypeRuleError(f"{name} has no mode {mode!r}; it has {', '.join(COMBINE)}")
+    if mode not in modes(x.dtype):
+        raise TypeRuleError(f"{name} of {x}: complex numbers have no order, so there is no {mode}")
 
 
 def _check_bounds(index: np.ndarray, axis: int, size: int) -> np.ndarray:
@@ -213,7 +220,7 @@ def _scatter_vjp(g: Expr, y: Expr, x: Expr, *operands: Expr, axes: Ints, mode: s
 
 def _scatter_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for shape, index, axes in GATHERS:
-        for mode in COMBINE:
+        for mode in modes(dtype):
             indices = [_index(rng, shape[a], index, mode == "set") for a in axes]
             rest = [shape[a] for a in others(len(shape), axes)]
             updates = draw(rng, dtype, *index, *rest)
@@ -234,6 +241,7 @@ scatter: Op = Op(
         "axes": Usual("the first", lambda operands, result, given: tuple(range(len(operands) - 2)))
     },
     doc="a copy of x with updates combined in (set, add, mul, max or min) where gather reads",
+    holomorphic=True,
 )
 
 
@@ -326,7 +334,7 @@ def _scatter_along_vjp(
 
 def _scatter_along_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for shape, index, axis in _along_shapes():
-        for mode in COMBINE:
+        for mode in modes(dtype):
             position = _index(rng, shape[axis], index, unique=False)
             if mode == "set":
                 index = tuple(map(min, index, shape))
@@ -344,6 +352,7 @@ scatter_along: Op = Op(
     dtypes=ALL,
     samples=_scatter_along_samples,
     doc="a copy of x with updates combined in (modes as scatter) where gather_along reads",
+    holomorphic=True,
 )
 
 

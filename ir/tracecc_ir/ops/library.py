@@ -11,7 +11,8 @@ import numpy as np
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample
 from tracecc_ir.ops import special, special_bessel
-from tracecc_ir.ops.elementwise import exp, lgamma, log, select, sign, square
+from tracecc_ir.ops.elementwise import exp, log, select, sign, square
+from tracecc_ir.ops.elementwise_special import lgamma
 from tracecc_ir.ops.rules import check_same_dtype
 from tracecc_ir.types import FLOATS, INTS, DType, TensorType, f32, f64
 

@@ -12,7 +12,16 @@ from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample, Usual
 from tracecc_ir.ops.cumulative import cumprod
 from tracecc_ir.ops.elementwise import cast
 from tracecc_ir.ops.movement import broadcast, inverse, pad, part, permute, reshape
-from tracecc_ir.ops.rules import ALL, NUMBERS, check_axes, check_axis, draw, others, wide, without
+from tracecc_ir.ops.rules import (
+    ARITHMETIC,
+    ORDERED,
+    check_axes,
+    check_axis,
+    draw,
+    others,
+    wide,
+    without,
+)
 from tracecc_ir.types import DType, TensorType, i64
 
 Ints = tuple[int, ...]
@@ -61,7 +70,7 @@ reduce_sum: Op = Op(
     _type("reduce_sum", needs_elements=False),
     _reference(np.add),
     (lambda g, y, x, axes: restore(g, x, axes),),
-    dtypes=NUMBERS,
+    dtypes=ARITHMETIC,
     samples=_samples(*FULL, *EMPTY),
     usual=ALL_AXES,
     doc="sum over axes; 0 over none",
@@ -98,10 +107,11 @@ reduce_prod: Op = Op(
     _type("reduce_prod", needs_elements=False),
     _reference(np.multiply),
     (_reduce_prod_vjp,),
-    dtypes=NUMBERS,
+    dtypes=ARITHMETIC,
     samples=_samples(*FULL, *EMPTY),
     usual=ALL_AXES,
     doc="product over axes; 1 over none",
+    holomorphic=True,
 )
 
 
@@ -117,7 +127,7 @@ reduce_max: Op = Op(
     _type("reduce_max", needs_elements=True),
     _reference(np.maximum),
     (_extremum_vjp,),
-    dtypes=ALL,
+    dtypes=ORDERED,
     samples=_samples(*FULL),
     usual=ALL_AXES,
     doc="maximum over axes, NaN if there is one; any on bool",
@@ -128,7 +138,7 @@ reduce_min: Op = Op(
     _type("reduce_min", needs_elements=True),
     _reference(np.minimum),
     (_extremum_vjp,),
-    dtypes=ALL,
+    dtypes=ORDERED,
     samples=_samples(*FULL),
     usual=ALL_AXES,
     doc="minimum over axes, NaN if there is one; all on bool",
@@ -155,7 +165,7 @@ argmax: Op = Op(
     _arg_type("argmax"),
     lambda x, axis: np.asarray(np.argmax(wide(x), axis)),
     NO_GRADIENT,
-    dtypes=ALL,
+    dtypes=ORDERED,
     samples=_arg_samples,
     doc="index of the first maximum (the first NaN if there is one)",
 )
@@ -165,7 +175,7 @@ argmin: Op = Op(
     _arg_type("argmin"),
     lambda x, axis: np.asarray(np.argmin(wide(x), axis)),
     NO_GRADIENT,
-    dtypes=ALL,
+    dtypes=ORDERED,
     samples=_arg_samples,
     doc="index of the first minimum (the first NaN if there is one)",
 )

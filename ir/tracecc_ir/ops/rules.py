@@ -10,10 +10,13 @@ import numpy as np
 from tracecc_ir.dims import Size
 from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Attrs, Usual
-from tracecc_ir.types import DTYPES, FLOATS, INTS, DType, TensorType, bool_, i32, i64
+from tracecc_ir.types import COMPLEX, DTYPES, FLOATS, INTS, DType, TensorType, bool_, i32, i64
 
 ALL = tuple(DTYPES.values())
 NUMBERS = INTS + FLOATS
+INEXACT = FLOATS + COMPLEX
+ARITHMETIC = NUMBERS + COMPLEX
+ORDERED = (bool_, *NUMBERS)
 BITS = (bool_, *INTS)
 HALVES = tuple(d.numpy for d in FLOATS if d.bits == 16)
 
@@ -89,7 +92,10 @@ def narrow(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def draw(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
-    """Test data: normal floats, small integers, fair coins."""
+    """Test data: normal floats and complex numbers, small integers, fair coins."""
+    if dtype.is_complex:
+        parts = rng.standard_normal((2, *shape))
+        return np.asarray(parts[0] + 1j * parts[1]).astype(dtype.numpy)
     if dtype.kind == "float":
         return np.asarray(rng.standard_normal(shape)).astype(dtype.numpy)
     if dtype is bool_:

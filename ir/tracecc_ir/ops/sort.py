@@ -8,7 +8,7 @@ import numpy as np
 
 from tracecc_ir.op import Expr, Op, Sample
 from tracecc_ir.ops.index import scatter_along
-from tracecc_ir.ops.rules import ALL, check_axis, draw, wide
+from tracecc_ir.ops.rules import ORDERED, check_axis, draw, wide
 from tracecc_ir.types import DType, TensorType, i64
 
 
@@ -46,7 +46,7 @@ sort: Op = Op(
     _sort_type,
     _sort,
     _sort_vjp,
-    dtypes=ALL,
+    dtypes=ORDERED,
     samples=_sort_samples,
     doc="values in order and where they were; stable; NaN counts as the largest",
 )

@@ -26,6 +26,11 @@ LONGEST_REPEAT = 6
 Space = tuple[tuple[tuple[int, bool], ...], str]  # ((size, is reduced), ...), kind
 
 
+def is_complex(node: Node) -> bool:
+    """Whether complex numbers go in or out: no loop computes with them, the reference does."""
+    return any(v.dtype.is_complex for v in (*node.inputs, *node.outputs))
+
+
 def moves(node: Node) -> bool:
     """True for nodes that compute nothing."""
     return node.op.name in CHEAP
@@ -38,6 +43,8 @@ def repeats(node: Node, free: dict[Node, int]) -> int:
         node: in question.
         free: the same for the nodes before it.
     """
+    if is_complex(node):
+        return 0
     before = max((free.get(v.node, 0) for v in node.inputs if v.node), default=0)
     if node.op.name in CHEAP:
         return max(1, before)
@@ -61,7 +68,7 @@ def _large_sources(v: Value, size: object) -> Iterator[Value]:
 
 def fusible(node: Node) -> bool:
     name = node.op.name
-    if any(v.type.size == 0 for v in (*node.inputs, *node.outputs)):
+    if is_complex(node) or any(v.type.size == 0 for v in (*node.inputs, *node.outputs)):
         return False
     if name == "pad":
         return not any(node.attrs["interior"])

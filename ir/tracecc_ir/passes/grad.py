@@ -86,10 +86,10 @@ def differentiate(
     Returns:
         One gradient per target; None where nothing flows.
     """
-    live = {t for t in targets if _is_float(t)}
+    live = {t for t in targets if _is_inexact(t)}
     for node in b.graph.nodes:
         if node.op.differentiable and any(v in live for v in node.inputs):
-            live.update(v for v in node.outputs if _is_float(v))
+            live.update(v for v in node.outputs if _is_inexact(v))
     grads: dict[Value, Value] = {}
     for value, g in seeds:
         if value in live:
@@ -127,8 +127,8 @@ def _add(b: Builder, grads: dict[Value, Value], value: Value, g: Value) -> None:
     grads[value] = g
 
 
-def _is_float(v: Value) -> bool:
-    return v.type.dtype.kind == "float"
+def _is_inexact(v: Value) -> bool:
+    return v.type.dtype.is_inexact
 
 
 def zeros(b: Builder, type: TensorType) -> Value:
@@ -146,7 +146,7 @@ class Derived:
         self, op: Op, wanted: Sequence[bool], gs: Sequence[Expr], xs: Sequence[Expr], attrs: Attrs
     ) -> list[Expr | None]:
         """As `Op.gradients`; the results of the op are recomputed where they are needed."""
-        wrt = [i for i, w in enumerate(wanted) if w and xs[i].dtype.kind == "float"]
+        wrt = [i for i, w in enumerate(wanted) if w and xs[i].dtype.is_inexact]
         if not wrt:
             return [None] * len(xs)
         types = tuple(x.type for x in xs)

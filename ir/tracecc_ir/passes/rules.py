@@ -42,6 +42,8 @@ def is_number(x: Expr, n: float) -> bool:
     if node is None:
         return False
     value = node.attrs["value"]
+    if x.dtype.is_complex and n == 0:
+        return False  # its zero has two signs
     if x.dtype.kind != "float":
         return bool(value == n)
     return bool(value == n) and math.copysign(1, value) == math.copysign(1, n)
@@ -101,7 +103,7 @@ def _div(x: Expr, y: Expr) -> Found:
     node = made_by(y, "constant")
     # A larger constant is likely a count of elements (a mean): if 512 became a product and 320 did
     # not, each batch size would have kernels of its own.
-    value = 0.0 if node is None else node.attrs["value"]
+    value = 0.0 if node is None or x.dtype.is_complex else node.attrs["value"]
     return x * (1 / value) if abs(value) <= 4 and exact_inverse(value, x.dtype) else None
 
 
@@ -141,8 +143,8 @@ def _abs(x: Expr) -> Found:
 
 
 def _square(x: Expr) -> Found:
-    n = under(x, "neg") or (under(x, "abs"))
-    return None if n is None else square(n)
+    n = under(x, "neg") or under(x, "abs")
+    return None if n is None or n.dtype is not x.dtype else square(n)
 
 
 def _idempotent(x: Expr, y: Expr) -> Found:
@@ -370,6 +372,9 @@ RULES: dict[str, tuple[Callable[..., Found], ...]] = {
     "bit_or": (_bit_or,),
     "bit_not": (lambda x: under(x, "bit_not"),),
     "select": (_select,),
+    "conj": (lambda x: under(x, "conj"),),
+    "real": (lambda x: operand(x, n) if (n := made_by(x, "complex")) else None,),
+    "imag": (lambda x: operand(x, n, 1) if (n := made_by(x, "complex")) else None,),
     "cast": (_cast,),
     "reshape": (_reshape,),
     "permute": (_permute,),

@@ -8,6 +8,7 @@ from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Expr
 from tracecc_ir.ops import add, concat, constant, maximum, minimum, mul, reshape, slice
 from tracecc_ir.passes.dce import dce
+from tracecc_ir.passes.fuse_space import is_complex
 from tracecc_ir.types import Shape
 
 LONGEST = 4
@@ -147,6 +148,8 @@ def _candidate(node: Node) -> bool:
         return _short(x) and x.dtype.name != "bool"
     if name == "permute":
         return _short(node.output) and node.attrs["axes"][-1] == node.output.type.ndim - 1
+    if is_complex(node):
+        return False
     elementwise = node.op.kind == "elementwise" and bool(node.inputs)
     return (elementwise or name in ("broadcast", "constant")) and _short(node.output)
 

@@ -18,6 +18,7 @@ from tracecc.backends.cpu import (
 )
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.graph import Node
+from tracecc_ir.passes.fuse_space import is_complex
 
 PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
     "dot_general": gemm.plan_dot,
@@ -52,7 +53,7 @@ def plan(node: Node) -> Plan | None:
         The plan, or None where there is no kernel for the op or these operands.
     """
     planner = PLANNERS.get(node.op.name)
-    return planner(node) if planner else None
+    return planner(node) if planner and not is_complex(node) else None
 
 
 def run_plan(node: Node, plan: Plan, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
