@@ -334,6 +334,11 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         "shift_left": torch.bitwise_left_shift,
         "shift_right": torch.bitwise_right_shift,
         "select": torch.where,
+        "fft": lambda x, axes, inverse: (
+            torch.fft.ifftn(x, dim=axes, norm="forward") if inverse else torch.fft.fftn(x, dim=axes)
+        ),
+        "rfft": lambda x, axis: torch.fft.rfft(x, dim=axis),
+        "irfft": lambda x, axis, size: torch.fft.irfft(x, size, axis, "forward"),
         "view_as_complex": lambda x: torch.complex(x[..., 0], x[..., 1]),
         "sign": lambda x: torch.sgn(x) if x.is_complex() else torch.sign(x),
         "cast": lambda x, dtype: x.to(getattr(torch, dtype.public)),

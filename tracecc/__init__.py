@@ -78,6 +78,7 @@ _FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
 _MODULES = (
     "amp",
     "backends",
+    "fft",
     "func",
     "nn",
     "optim",

@@ -30,6 +30,7 @@ Kind = Literal[
     "index",  # gather, scatter, sort, argmax
     "random",
     "linalg",
+    "fourier",
     "library",  # elementwise functions that no backend has a kernel for: the interpreter runs them
     "control",  # ops that hold graphs: call, cond, while, scan
     "composite",  # has a decomposition into other ops

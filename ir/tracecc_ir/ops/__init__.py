@@ -100,6 +100,7 @@ from tracecc_ir.ops.elementwise_special import (
     polygamma,
     sigmoid,
 )
+from tracecc_ir.ops.fourier import fft, irfft, rfft
 from tracecc_ir.ops.index import (
     dynamic_slice,
     dynamic_update,
@@ -219,6 +220,7 @@ __all__ = [
     "exp",
     "exp2",
     "expm1",
+    "fft",
     "flip",
     "floor",
     "floor_div",
@@ -238,6 +240,7 @@ __all__ = [
     "igammac",
     "imag",
     "iota",
+    "irfft",
     "isfinite",
     "isnan",
     "k0",
@@ -288,6 +291,7 @@ __all__ = [
     "relu",
     "remainder",
     "reshape",
+    "rfft",
     "round",
     "rsqrt",
     "scan",
