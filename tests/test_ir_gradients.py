@@ -107,6 +107,37 @@ def test_the_gradient_of_a_scan_runs_forward_once_and_back_once() -> None:
     assert [n.op.name for n in graph.nodes].count("scan") == 2
 
 
+RECURRENCE = """
+graph recurrence(%w: f64[6, 6], %u: f64[2, 6], %h: f64[5, 6], %x: f64[4, 5, 2]) {
+  %last, %all = scan(%w, %u, %h, %x) consts=2 carries=1 length=4 : f64[5, 6], f64[4, 5, 6] {
+    body(%w: f64[6, 6], %u: f64[2, 6], %h: f64[5, 6], %x: f64[5, 2]) {
+      %t = permute(%w) axes=(1, 0) : f64[6, 6]
+      %a = dot_general(%h, %t) contract=((1,), (0,)) batch=((), ()) : f64[5, 6]
+      %b = dot_general(%x, %u) contract=((1,), (0,)) batch=((), ()) : f64[5, 6]
+      %s = add(%a, %b) : f64[5, 6]
+      %y = tanh(%s) : f64[5, 6]
+      return %y, %y
+    }
+  }
+  return %last, %all
+}
+"""
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_gradient_of_a_weight_in_a_scan_is_one_product(reverse: bool) -> None:
+    text = RECURRENCE.replace("length=4", "length=4 reverse=True") if reverse else RECURRENCE
+    rng = np.random.default_rng(6)
+    arrays = [rng.standard_normal(s) for s in ((6, 6), (2, 6), (5, 6), (4, 5, 2))]
+    check(parse(text), arrays, 2, 1e-5)
+    graph = dict(run(gradient(parse(text), [0, 1, 2, 3]), until="simplified"))["simplified"]
+    products = [n.output.shape for n in graph.nodes if n.op.name == "dot_general"]
+    assert sorted(products) == [(2, 6), (6, 6)]
+    _, back = (n.attrs["body"] for n in graph.nodes if n.op.name == "scan")
+    inside = [n.output.shape for n in back.nodes if n.op.name == "dot_general"]
+    assert sorted(inside) == [(5, 2), (5, 6)]
+
+
 def test_the_gradient_of_batch_norm_needs_two_sums() -> None:
     b = Builder("norm")
     values = [b.input(TensorType(f64, s)) for s in ((4, 3, 2), (3,), (3,))]

@@ -27,7 +27,7 @@ from tracecc_ir.ops.composite_norm import (
 from tracecc_ir.ops.composite_random import normal, uniform
 from tracecc_ir.ops.constant import constant, iota
 from tracecc_ir.ops.contraction import dot_general
-from tracecc_ir.ops.control import call, cond, kernel, scan, vjp, while_
+from tracecc_ir.ops.control import call, cond, kernel, vjp, while_
 from tracecc_ir.ops.convolution import conv, conv_input_grad, conv_weight_grad
 from tracecc_ir.ops.cumulative import cummax, cummin, cumprod, cumsum
 from tracecc_ir.ops.elementwise import (
@@ -154,6 +154,7 @@ from tracecc_ir.ops.reduce import (
     reduce_prod,
     reduce_sum,
 )
+from tracecc_ir.ops.scan import scan
 from tracecc_ir.ops.sort import sort
 from tracecc_ir.ops.window import window_max, window_sum, window_sum_grad
 
