@@ -11,7 +11,7 @@ from dataclasses import replace
 from tracecc.backends.schedule_body import Body, Unfusable, lower_body
 from tracecc.backends.schedule_chunk import chunked
 from tracecc.backends.schedule_epilogue import tiled
-from tracecc.backends.schedule_program import Buffer, Launch, Operand, Planner, Program
+from tracecc.backends.schedule_program import Buffer, Launch, LibraryPlan, Operand, Planner, Program
 from tracecc_ir.graph import Graph, Node, Value
 from tracecc_ir.passes.anchor import anchor_of, epilogue_of
 from tracecc_ir.passes.fuse_space import fusible
@@ -178,6 +178,7 @@ class _Scheduler:
         given = [self._operand(v) for v in node.inputs]
         made = [self._target(v) for v in node.outputs]
         arena = self._buffer("arena", -1, TensorType(u8, (inner.arena_bytes,)), "turn")
+        plans = [self._packed_once(launch, consts) for launch in inner.launches]
         carried = given[consts : consts + carries]
         spare = [
             [Operand(self._buffer("arena", -1, o.type, "carry"), o.type) for o in carried]
@@ -201,18 +202,32 @@ class _Scheduler:
                 outer = places[o.buffer.kind][o.buffer.place]
                 return Operand(outer.buffer, o.type, outer.offset + o.offset)
 
-            for launch in inner.launches:
+            for launch, (first, later, more) in zip(inner.launches, plans, strict=True):
                 self.launches.append(
                     replace(
                         launch,
                         inputs=[moved(o) for o in launch.inputs],
                         outputs=[moved(o) for o in launch.outputs],
-                        temporaries=[moved(o) for o in launch.temporaries],
+                        temporaries=[*map(moved, launch.temporaries), *more],
+                        plan=later if turn else first,
                         turn=turn,
                     )
                 )
             carried = after
         return True
+
+    def _packed_once(
+        self, launch: Launch, consts: int
+    ) -> tuple[LibraryPlan | None, LibraryPlan | None, list[Operand]]:
+        """The plans of a launch in the first turn and later, and memory that they share."""
+        plan = launch.plan
+        if plan is None or plan.packed is None:
+            return plan, plan, []
+        source = launch.inputs[1].buffer
+        if source.kind != "input" or source.place >= consts:
+            return plan, plan, []
+        first, later = plan.packed()
+        return first, later, [self._scratch(first.temporaries[-1])]
 
     def _step(self, node: Node) -> None:
         """One op by the backend's own kernel, or by the interpreter if it has none."""

@@ -19,6 +19,8 @@ class LibraryPlan(Protocol):
     Attributes:
         epilogue: whether it can hand its finished tiles, parts of a result of so many columns, to
             an epilogue.
+        packed: where operand 1 can be packed beforehand, makes the plan that does so first, and
+            the plan for when that is done; the last temporary of both is what was packed.
     """
 
     @property
@@ -32,6 +34,9 @@ class LibraryPlan(Protocol):
 
     @property
     def cols(self) -> int: ...
+
+    @property
+    def packed(self) -> Callable[[], tuple[LibraryPlan, LibraryPlan]] | None: ...
 
 
 # A backend plans the nodes that it has a kernel of its own for, and answers None for others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,6 +60,8 @@ class Plan:
         temporaries: sizes in bytes of the buffers `Ref("temp", i)` names.
         epilogue: whether the last stage takes a fused epilogue.
         rows, cols: the 2-D shape of the output as an epilogue sees it.
+        packed: where operand 1 can be packed beforehand, makes the plan that does so first, and
+            the plan for when that is done; the last temporary of both is what was packed.
     """
 
     stages: list[Stage]
@@ -66,6 +69,7 @@ class Plan:
     epilogue: bool = False
     rows: int = 0
     cols: int = 0
+    packed: Callable[[], tuple[Plan, Plan]] | None = None
 
     @property
     def flops(self) -> int:

@@ -20,6 +20,13 @@ from tracecc_ir.ops.movement import broadcast, flip, permute, reshape
 from tracecc_ir.ops.movement import slice as slice_
 from tracecc_ir.ops.reduce import reduce_max, reduce_min, reduce_sum
 from tracecc_ir.ops.rules import others
+from tracecc_ir.passes.rules_gather import (
+    dot_gathered,
+    permute_gathered,
+    reshape_gathered,
+    scatter_moved,
+    scatter_product,
+)
 from tracecc_ir.types import DType
 
 Ints = tuple[int, ...]
@@ -376,8 +383,8 @@ RULES: dict[str, tuple[Callable[..., Found], ...]] = {
     "real": (lambda x: operand(x, n) if (n := made_by(x, "complex")) else None,),
     "imag": (lambda x: operand(x, n, 1) if (n := made_by(x, "complex")) else None,),
     "cast": (_cast,),
-    "reshape": (_reshape,),
-    "permute": (_permute,),
+    "reshape": (_reshape, reshape_gathered),
+    "permute": (_permute, permute_gathered),
     "broadcast": (_broadcast,),
     "slice": (_slice,),
     "pad": (_pad,),
@@ -386,5 +393,6 @@ RULES: dict[str, tuple[Callable[..., Found], ...]] = {
     "reduce_sum": (_reduction("reduce_sum", reduce_sum),),
     "reduce_max": (_reduction("reduce_max", reduce_max),),
     "reduce_min": (_reduction("reduce_min", reduce_min),),
-    "dot_general": (_dot_general,),
+    "dot_general": (_dot_general, dot_gathered),
+    "scatter": (scatter_moved, scatter_product),
 }

@@ -119,7 +119,7 @@ def compile_source(
     shape = tile(gemm.KINDS[dtype])
     result = result or dtype
     put = f"{result}_from_f32" if result in ("f16", "bf16") else result
-    names = gemm.names(dtype, shape) | {"lanes": shape.lanes, "run": RUN}
+    names = gemm.names(dtype, shape) | {"run": RUN, "nb": gemm.NB}
     text = source.format(result=result, put=put, **names)
     return toolchain.compile_kernel(text, entry, independent=independent)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import conv_vectors as vectors
 from tracecc.backends.cpu import gemm
+from tracecc.backends.cpu.blocking import MOST_ROWS
 from tracecc.backends.cpu.conv_planes import (
     GRAIN,
     RUN,
@@ -164,7 +165,7 @@ def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
     columns = -(-_run(s) // gemm.NB)
     units = s.products * s.counts[0] * columns
     # Enough units for several threads, fixed by the shape alone.
-    blocks = max(-(-panels * mr // gemm.MAX_ROWS), -(-8 // units))
+    blocks = max(-(-panels * mr // MOST_ROWS), -(-8 // units))
     height = -(-panels // min(blocks, panels))
     blocks = -(-panels // height)
     args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]

@@ -1,4 +1,4 @@
-"""Matrix products: packing, cache blocking and the plan of dot_general over the register tile.
+"""Matrix products: the stages that pack operands and multiply blocks with the register tile.
 
 A is packed once into panels [K, MR]. A work unit owns a block of C: it packs its panels of B, KC
 rows at a time, into its scratch, through a packing function called by address (convolutions bring
@@ -7,21 +7,17 @@ their own). Units never share sums, so any split over threads gives the same bit
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tracecc.backends.cpu import toolchain
+from tracecc.backends.cpu.blocking import blocking
 from tracecc.backends.cpu.microkernel import Tile, compile_copy, compile_tile, compile_turn, tile
-from tracecc.backends.schedule_types import Plan, Ref, Stage
-from tracecc_ir.graph import Node
+from tracecc.backends.schedule_types import Ref, Stage
 
 KC = 256
 NB = 128
-MAX_ROWS = 504
 PIECE = 2  # Panels whose results an epilogue finishes while they are near.
-IN_PLACE = 4  # B is read where it lies by blocks of at most so many panels.
-BLOCK = 256  # Columns of a unit of a product with one row.
 KINDS = {"f32": "f32", "f64": "f64", "f16": "f32", "bf16": "f32"}
 
 # Units are panels of mr rows of one product z. k = (k / inner, k % inner) has two strides, and so
@@ -116,7 +112,8 @@ def pack_b(args, z, block, to):
                 o[d + k * {nr} + j] = {kind}(0)
 """
 
-# B's whole panels are read in place where `b` is its address, else from packed memory.
+# Units are blocks of mb rows and nb columns of one product. Where `b` is the address of B, whole
+# panels of it are read there, of rows ks and of columns js apart; the rest is packed first.
 _COMPUTE = """
 def gemm(args, begin, end, scratch):
     a = i64_arg(args, 0)
@@ -140,21 +137,25 @@ def gemm(args, begin, end, scratch):
     z_inner = i64_arg(args, 17)
     zs = i64_arg(args, 18)
     zi = i64_arg(args, 19)
+    js = i64_arg(args, 20)
+    nb = i64_arg(args, 21)
     panels = (m + mr - 1) // mr
     block = i64_at(scratch)
     packed = scratch + 64
-    sums = packed + {kc} * {nb} * {size}
+    sums = packed + {kc} * nb * {size}
     t = {kind}_at(sums)
     direct = epilogue == 0 and {direct}
     piece = mb if epilogue == 0 else {piece} * mr
     for u in range(begin, end):
         z = u // (row_blocks * col_blocks)
         i0 = u // col_blocks % row_blocks * mb
-        j0 = u % col_blocks * {nb}
+        j0 = u % col_blocks * nb
         rows = minimum(mb, m - i0)
-        cols = minimum({nb}, n - j0)
-        in_place = cols // {nr} * {nr} if b != 0 else 0
-        b_at = b + ((z // z_inner) * zs + (z % z_inner) * zi + j0) * {size}
+        cols = minimum(nb, n - j0)
+        in_place = 0
+        if b != 0:
+            in_place = cols // {nr} * {nr} if js == 1 else cols
+        b_at = b + ((z // z_inner) * zs + (z % z_inner) * zi + j0 * js) * {size}
         a_at = a + ((z % a_count) * panels + i0 // mr) * k * mr * {size}
         c_at = (z * m + i0) * n + j0
         for k0 in range(0, maximum(k, 1), {kc}):
@@ -171,7 +172,7 @@ def gemm(args, begin, end, scratch):
                     here = j < in_place
                     right = packed + (j - in_place) * kc * {size}
                     if here:
-                        right = b_at + k0 * ks + j * {size}
+                        right = b_at + k0 * ks + j * js * {size}
                     step = ks if here else {nr} * {size}
                     for i in range(r0, r1, mr):
                         left = a_at + (i * k + k0 * mr) * {size}
@@ -179,84 +180,58 @@ def gemm(args, begin, end, scratch):
                             to = c + (c_at + i * n + j) * {size}
                             call_epilogue(micro, kc, left, right, to, n, k0, step)
                         else:
-                            to = sums + (i * {nb} + j) * {size}
-                            call_epilogue(micro, kc, left, right, to, {nb}, k0, step)
+                            to = sums + (i * nb + j) * {size}
+                            call_epilogue(micro, kc, left, right, to, nb, k0, step)
                 if epilogue != 0 and k0 + {kc} >= k:
-                    at = sums + r0 * {nb} * {size}
+                    at = sums + r0 * nb * {size}
                     row = z * m + i0 + r0
-                    call_epilogue(epilogue, epilogue_args, at, {nb}, row, r1 - r0, j0, cols)
+                    call_epilogue(epilogue, epilogue_args, at, nb, row, r1 - r0, j0, cols)
         if epilogue == 0:
             full_rows = rows // mr * mr
             full_cols = cols // {nr} * {nr}
             for i in range(rows):
                 first = full_cols if direct and i < full_rows else 0
                 for j in range(first, cols):
-                    c_ptr[c_at + i * n + j] = {store}(t[i * {nb} + j])
+                    c_ptr[c_at + i * n + j] = {store}(t[i * nb + j])
 """
 
-# One row times a matrix, read once and in order: four rows at a time where rows are contiguous,
-# else as sums along k. Units are blocks of columns of one product z.
-_ROW = """
-def row(args, begin, end, scratch):
-    x = {storage}_ptr(args, 0)
-    y = {storage}_ptr(args, 1)
-    o = {storage}_ptr(args, 2)
-    epilogue = i64_arg(args, 3)
-    n = i64_arg(args, 5)
-    k = i64_arg(args, 6)
-    step = i64_arg(args, 7)
-    ks = i64_arg(args, 8)
-    cs = i64_arg(args, 9)
-    blocks = (n + {block} - 1) // {block}
-    t = {kind}_at(scratch)
+# Units are panels of nr columns of one product, packed whole by the packing function.
+_PACK_PANELS = """
+def pack_panels(args, begin, end, scratch):
+    pack = i64_arg(args, 0)
+    pack_args = i64_arg(args, 1)
+    to = i64_arg(args, 2)
+    n = i64_arg(args, 3)
+    k = i64_arg(args, 4)
+    panels = (n + {nr} - 1) // {nr}
+    block = i64_at(scratch)
     for u in range(begin, end):
-        z = u // blocks
-        j0 = u % blocks * {block}
-        cols = minimum({block}, n - j0)
-        inner = i64_arg(args, 10)
-        left = z // inner * i64_arg(args, 11) + z % inner * i64_arg(args, 12)
-        inner = i64_arg(args, 13)
-        right = z // inner * i64_arg(args, 14) + z % inner * i64_arg(args, 15) + j0 * cs
-        if cs == 1:
-            for j in range(cols):
-                t[j] = {kind}(0)
-            whole = k // 4 * 4
-            for q in range(0, whole, 4):
-                x0 = {load}(x[left + q * step])
-                x1 = {load}(x[left + (q + 1) * step])
-                x2 = {load}(x[left + (q + 2) * step])
-                x3 = {load}(x[left + (q + 3) * step])
-                at = right + q * ks
-                for j in range(cols):
-                    total = add(t[j], mul(x0, {load}(y[at + j])))
-                    total = add(total, mul(x1, {load}(y[at + ks + j])))
-                    total = add(total, mul(x2, {load}(y[at + 2 * ks + j])))
-                    t[j] = add(total, mul(x3, {load}(y[at + 3 * ks + j])))
-            for q in range(whole, k):
-                x0 = {load}(x[left + q * step])
-                at = right + q * ks
-                for j in range(cols):
-                    t[j] = add(t[j], mul(x0, {load}(y[at + j])))
-        else:
-            for j in range(cols):
-                at = right + j * cs
-                total = {kind}(0)
-                if step == 1 and ks == 1:
-                    for q in range(k):
-                        total = add_fast(total, mul({load}(x[left + q]), {load}(y[at + q])))
-                else:
-                    for q in range(k):
-                        a = {load}(x[left + q * step])
-                        total = add_fast(total, mul(a, {load}(y[at + q * ks])))
-                t[j] = total
-        if epilogue != 0 and i64_arg(args, 16) != 0:
-            call_epilogue(epilogue, i64_arg(args, 4), scratch, 1, z * n + j0, cols, 0, 1)
-        elif epilogue != 0:
-            call_epilogue(epilogue, i64_arg(args, 4), scratch, {block}, z, 1, j0, cols)
-        else:
-            for j in range(cols):
-                o[z * n + j0 + j] = {store}(t[j])
+        j0 = u % panels * {nr}
+        block[0] = 0
+        block[1] = k
+        block[2] = j0
+        block[3] = minimum(n - j0, {nr})
+        call_kernel(pack, pack_args, u // panels, scratch, to + u * k * {nr} * {size})
 """
+
+
+@dataclass(frozen=True)
+class Right:
+    """How units read B; by default they only can pack it.
+
+    Attributes:
+        kind: whether its rows are contiguous, or it is packed in panels [products, n / NR, K, NR].
+        at: its address.
+        row_stride: elements from a row of a panel to the next.
+        column_stride: a panel begins so many elements times its first column after B.
+        z_strides: (inner extent, stride of z // inner, of z % inner) of the product's number z.
+    """
+
+    kind: Literal["rows", "strided", "packed"] = "strided"
+    at: Ref | int = 0
+    row_stride: int = 0
+    column_stride: int = 1
+    z_strides: tuple[int, int, int] = (1, 0, 0)
 
 
 def load_name(dtype: str) -> str:
@@ -278,7 +253,6 @@ def names(dtype: str, shape: Tile) -> dict[str, object]:
         "lanes": shape.lanes,
         "size": shape.itemsize,
         "kc": KC,
-        "nb": NB,
         "piece": PIECE,
     }
 
@@ -348,7 +322,7 @@ def compute_stage(
     n: int,
     k: int,
     mr: int | None = None,
-    rows_of_b: tuple[Ref | int, ...] | None = None,
+    right: Right | None = None,
 ) -> Stage:
     """The product of packed A (temporary 0) with B from a packing function.
 
@@ -357,144 +331,57 @@ def compute_stage(
         address: of the packing function.
         products: how many; product z uses left operand z % a_count.
         mr: the rows of a panel of packed A, the target's by default.
-        rows_of_b: where B's rows are contiguous, its address and strides of rows and products.
+        right: B, where units can do without packing it.
     """
     shape = _shape(dtype, mr)
     kernel = toolchain.compile_kernel(_COMPUTE.format(**names(dtype, shape)), "gemm")
-    col_blocks = -(-n // NB)
-    blocks = -(-m // MAX_ROWS)
-    # Enough units for several threads, fixed by the shape alone.
-    if products * col_blocks * blocks < 8 and m * n * k > 1 << 20:
-        blocks = max(blocks, min(-(-m // (2 * shape.mr)), -(-8 // max(1, products * col_blocks))))
-    mb = -(-max(m, 1) // max(blocks, 1) // shape.mr) * shape.mr
-    mb = max(mb, shape.mr)
-    while mb * max(blocks, 1) < m:
-        mb += shape.mr
-    blocks = -(-m // mb)
+    right = right if right is not None and dtype == shape.kind else Right()
+    cut = blocking(products, m, n, k, shape.mr, right.kind)
     args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
-    args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address]
-    args += [m, n, k, mb, blocks, col_blocks, max(a_count, 1), shape.mr]
-    in_place = rows_of_b is not None and dtype == shape.kind and mb <= IN_PLACE * shape.mr
-    args += rows_of_b if rows_of_b is not None and in_place else (0, 0, 1, 0, 0)
-    units = products * blocks * col_blocks
-    work = 2 * min(m, mb) * min(n, NB) * k
+    args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address, m, n, k]
+    args += [cut.rows, cut.row_blocks, cut.column_blocks, max(a_count, 1), shape.mr]
+    args += [0 if cut.packs else right.at, right.row_stride, *right.z_strides]
+    args += [right.column_stride, cut.columns]
+    work = 2 * min(m, cut.rows) * min(n, cut.columns) * k
     return Stage(
         kernel,
         args,
-        units,
+        products * cut.row_blocks * cut.column_blocks,
         max(1, (1 << 20) // max(1, work)),
-        scratch=64 + (KC * NB + mb * NB) * shape.itemsize,
+        scratch=64 + (KC + cut.rows) * cut.columns * shape.itemsize,
         flops=2 * products * m * n * k,
         bytes=products * (m * k + k * n + m * n) * shape.itemsize,
     )
 
 
-def compile_packer(source: str, entry: str, dtype: str) -> toolchain.Kernel:
-    """A packing function `(args, z, address of k0, kc, j0 and nc, destination)`."""
-    text = source.format(**names(dtype, tile(KINDS[dtype])))
-    return toolchain.compile_kernel(text, entry, independent=True)
-
-
-def _merged(
-    shape: Sequence[int], strides: Sequence[int], dims: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Dims in order as few (extent, stride) pairs as their strides allow."""
-    pairs: list[tuple[int, int]] = []
-    for d in dims:
-        if shape[d] == 1:
-            continue
-        if pairs and pairs[-1][1] == shape[d] * strides[d]:
-            pairs[-1] = (pairs[-1][0] * shape[d], strides[d])
-        else:
-            pairs.append((shape[d], strides[d]))
-    return pairs or [(1, 0)]
-
-
-def _row_major(shape: Sequence[int]) -> list[int]:
-    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-
-
-def _two(pairs: list[tuple[int, int]]) -> tuple[int, int, int]:
-    """(inner extent, outer stride, inner stride) of at most two pairs."""
-    if len(pairs) == 1:
-        return max(pairs[0][0], 1), 0, pairs[0][1]
-    return max(pairs[1][0], 1), pairs[0][1], pairs[1][1]
-
-
-def _plan_row(
-    dtype: str,
-    column: bool,
-    products: int,
-    n: int,
-    k: int,
-    strides: tuple[int, int, int],
-    z_strides: tuple[int, ...],
-) -> Plan:
-    """Rows times matrices, or with `column` matrices times columns, which is the same turned.
-
-    `strides` are the vector's along k and the matrix's along k and along its other side, of n.
-    """
+def pack_b_stage(
+    dtype: str, source: Ref, row_stride: int, column_stride: int, z_strides: tuple[int, int, int]
+) -> Stage:
+    """The packing function of right operands [k, n] with its arguments; it is not launched."""
     shape = tile(KINDS[dtype])
-    source = _ROW.format(**names(dtype, shape), block=BLOCK)
-    args: list[Ref | int] = [
-        Ref("input", int(column)),
-        Ref("input", int(not column)),
-        Ref("output"),
-    ]
-    args += [Ref("epilogue"), Ref("epilogue_args"), n, k, *strides, *z_strides, int(column)]
-    stage = Stage(
-        toolchain.compile_kernel(source, "row", independent=True),
-        args,
-        products * -(-n // BLOCK),
-        max(1, (1 << 17) // max(1, min(n, BLOCK) * k)),
-        scratch=BLOCK * shape.itemsize,
-        flops=2 * products * n * k,
-        bytes=products * (n * k + n + k) * shape.itemsize,
-    )
-    rows, cols = (products * n, 1) if column else (products, n)
-    return Plan([stage], [], True, rows, cols)
-
-
-def plan_dot(node: Node) -> Plan | None:
-    """The plan of a dot_general over contiguous operands, or None if no strides describe it."""
-    x, y = (v.type for v in node.inputs)
-    dtype = x.dtype.name
-    if dtype not in KINDS:
-        return None
-    (cx, cy), (bx, by) = node.attrs["contract"], node.attrs["batch"]
-    xs, ys = list(x.sizes), list(y.sizes)
-    free_x = [d for d in range(len(xs)) if d not in cx and d not in bx]
-    free_y = [d for d in range(len(ys)) if d not in cy and d not in by]
-    xt, yt = _row_major(xs), _row_major(ys)
-    m_dims, n_dims = _merged(xs, xt, free_x), _merged(ys, yt, free_y)
-    k_dims, kb_dims = _merged(xs, xt, cx), _merged(ys, yt, cy)
-    z_dims, zb_dims = _merged(xs, xt, bx), _merged(ys, yt, by)
-    if len(m_dims) > 1 or len(n_dims) > 1 or len(kb_dims) > 1:
-        return None
-    if max(len(k_dims), len(z_dims), len(zb_dims)) > 2:
-        return None
-    m, n = math.prod(xs[d] for d in free_x), math.prod(ys[d] for d in free_y)
-    k, products = math.prod(xs[d] for d in cx), math.prod(xs[d] for d in bx)
-    ks, cs = kb_dims[0][1], n_dims[0][1]
-    if len(k_dims) == 1 and m == 1:
-        zs = *_two(z_dims), *_two(zb_dims)
-        return _plan_row(dtype, False, products, n, k, (k_dims[0][1], ks, cs), zs)
-    if len(k_dims) == 1 and n == 1:
-        zs = *_two(zb_dims), *_two(z_dims)
-        strides = ks, k_dims[0][1], m_dims[0][1]
-        return _plan_row(dtype, True, products, m, k, strides, zs)
-    mr = rows_of_panels(dtype, m)
-    left_strides = m_dims[0][1], _two(k_dims), _two(z_dims)
-    pack_a = pack_a_stage(dtype, Ref("input", 0), 0, products, m, k, *left_strides, mr)
-    packer = compile_packer(_PACK_B, "pack_b", dtype)
-    shape = tile(KINDS[dtype])
+    text = _PACK_B.format(**names(dtype, shape))
+    kernel = toolchain.compile_kernel(text, "pack_b", independent=True)
     move = 0
-    if dtype == shape.kind and cs == 1:
+    if dtype == shape.kind and column_stride == 1:
         move = compile_copy(shape, shape.nr).address
-    elif dtype == shape.kind and ks == 1:
+    elif dtype == shape.kind and row_stride == 1:
         move = compile_turn(shape, shape.nr).address
-    b_args: list[Ref | int] = [Ref("input", 1), ks, cs, *_two(zb_dims), move]
-    rows = (Ref("input", 1), ks, *_two(zb_dims)) if cs == 1 else None
-    compute = compute_stage(dtype, 1, packer.address, products, products, m, n, k, mr, rows)
-    stages = [pack_a, Stage(packer, b_args, 0), compute]
-    return Plan(stages, [packed_bytes(dtype, products, m, k, mr)], True, products * m, n)
+    return Stage(kernel, [source, row_stride, column_stride, *z_strides, move], 0)
+
+
+def pack_panels_stage(
+    dtype: str, packer: Stage, number: int, target: Ref, products: int, n: int, k: int
+) -> Stage:
+    """Packs whole right operands [k, n] by ``packer``, stage ``number`` of the plan."""
+    shape = tile(KINDS[dtype])
+    kernel = toolchain.compile_kernel(_PACK_PANELS.format(**names(dtype, shape)), "pack_panels")
+    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), target, n, k]
+    moved = packed_columns_bytes(dtype, products, n, k)
+    grain = max(1, (1 << 14) // max(1, k * shape.nr))
+    return Stage(kernel, args, products * -(-n // shape.nr), grain, scratch=64, bytes=2 * moved)
+
+
+def packed_columns_bytes(dtype: str, products: int, n: int, k: int) -> int:
+    """The size of right operands packed whole."""
+    shape = tile(KINDS[dtype])
+    return max(64, products * -(-n // shape.nr) * shape.nr * k * shape.itemsize)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracecc.backends.cpu import gemm
+from tracecc.backends.cpu import dot, gemm
 from tracecc_ir.graph import Builder, Graph, Node, Value, rebuild
 from tracecc_ir.op import Attrs
 from tracecc_ir.ops import dot_general, permute
@@ -34,14 +34,14 @@ def plain_products(graph: Graph) -> Graph:
     def moved(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...] | None:
         if node.op is not dot_general or node.inputs[0].dtype.name not in gemm.KINDS:
             return None
-        if any(n == 0 for v in node.inputs for n in v.shape) or gemm.plan_dot(node) is not None:
+        if any(n == 0 for v in node.inputs for n in v.shape) or dot.plan_dot(node) is not None:
             return None
         small = int(inputs[1].type.size > inputs[0].type.size)  # type: ignore[operator]
         for moves in ((small == 1, small == 0), (small == 0, small == 1)):
             trial = Builder("trial")
             made = _product(trial, [trial.input(v.type) for v in inputs], node.attrs, moves)
             assert made.node is not None
-            if gemm.plan_dot(made.node) is not None:
+            if dot.plan_dot(made.node) is not None:
                 return (_product(b, inputs, node.attrs, moves),)
         return (_product(b, inputs, node.attrs, (True, True)),)
 

@@ -10,8 +10,8 @@ from tracecc.backends.cpu import (
     attention,
     attention_layout,
     conv,
+    dot,
     driver,
-    gemm,
     pool,
     rows,
     scatter,
@@ -21,7 +21,7 @@ from tracecc_ir.graph import Node
 from tracecc_ir.passes.fuse_space import is_complex
 
 PLANNERS: dict[str, Callable[[Node], Plan | None]] = {
-    "dot_general": gemm.plan_dot,
+    "dot_general": dot.plan_dot,
     "conv": conv.plan_conv,
     "conv_input_grad": conv.plan_input_grad,
     "conv_weight_grad": conv.plan_weight_grad,

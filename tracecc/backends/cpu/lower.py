@@ -35,7 +35,8 @@ def compile_graph(graph: Graph) -> Executable:
     for launch in program.launches:
         first = texts.get(id(launch.body))
         if first is not None:  # another turn of a loop
-            bound.append(replace(first, launch=launch))
+            plan = launch.plan if isinstance(launch.plan, Plan) else None
+            bound.append(replace(first, launch=launch, plan=plan))
             continue
         if isinstance(launch.plan, Plan):
             fresh = [stage.kernel for stage in launch.plan.stages if _is_new(stage.kernel)]

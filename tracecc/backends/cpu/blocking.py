@@ -1,0 +1,71 @@
+"""How a matrix product is cut into work units: the cheapest cut by a small model of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tracecc import config
+
+# The right operand: its rows are contiguous, they are not, or it is packed beforehand.
+Right = Literal["rows", "strided", "packed"]
+
+WIDTHS = (128, 64, 32)
+MOST_ROWS = 504
+MOST_ROW_BLOCKS = 64
+IN_PLACE = 4  # Contiguous rows of B are read where they lie by blocks of at most so many panels.
+
+# Costs in multiply-adds of a full-width vector.
+_PACK = 6.0  # an element of B
+_STREAM = 0.8  # an element of A or of B's rows, read once more
+_UNIT = 4096.0  # a unit of its own
+# Below this many multiply-adds a product is not worth a second thread.
+_SERIAL = 1 << 19
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Units own ``rows`` x ``columns`` of the result (fewer at its edges).
+
+    Attributes:
+        rows: a multiple of the height of A's panels.
+        row_blocks, column_blocks: how many units there are of one product.
+        packs: whether a unit packs its part of B.
+    """
+
+    rows: int
+    columns: int
+    row_blocks: int
+    column_blocks: int
+    packs: bool
+
+
+def blocking(products: int, m: int, n: int, k: int, mr: int, right: Right) -> Blocking:
+    """The cut of ``products`` products [m, k] x [k, n] whose A is packed in panels of ``mr`` rows.
+
+    Sums along k are never cut, so the numbers do not depend on it.
+    """
+    threads = config.num_threads() if products * m * n * k > _SERIAL else 1
+    panels = max(1, -(-m // mr))
+    found: list[tuple[float, int, Blocking]] = []
+    for columns in WIDTHS:
+        column_blocks = max(1, -(-n // columns))
+        first = -(-panels * mr // MOST_ROWS)
+        for wanted in range(first, min(panels, first + MOST_ROW_BLOCKS) + 1):
+            height = -(-panels // wanted)
+            packs = right == "strided" or (right == "rows" and height > IN_PLACE)
+            cut = Blocking(height * mr, columns, -(-panels // height), column_blocks, packs)
+            cost = _cost(cut, products, n, k, threads)
+            found.append((cost, len(found), cut))
+            if threads == 1:
+                break
+    return min(found)[2]
+
+
+def _cost(cut: Blocking, products: int, n: int, k: int, threads: int) -> float:
+    """What the busiest thread does."""
+    units = products * cut.row_blocks * cut.column_blocks
+    width = min(n, cut.columns)
+    sums = cut.rows * -(-width // 32) * 32 * k
+    moved = cut.rows * k * _STREAM + width * k * (_PACK if cut.packs else _STREAM)
+    return -(-units // threads) * (sums + moved + _UNIT)
