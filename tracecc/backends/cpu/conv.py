@@ -179,8 +179,10 @@ def plan_weight_grad(node: Node) -> Plan | None:
         g_part, x_part = math.prod(counts), counts[1] * g.stride[1] * step[1]
     pixels = math.prod(counts)
     k, products = images * pixels, parts * g.groups
+    shape = tile(g.kind)
     left = gemm.pack_a_stage(
         g.dtype,
+        shape,
         Ref("input", 1),
         0,
         products,
@@ -202,16 +204,16 @@ def plan_weight_grad(node: Node) -> Plan | None:
         steps = (steps[0], counts[1] * steps[1], steps[2])
         counts = (counts[0], 1, counts[1] * counts[2])
     args += [*counts, *steps, length]
-    args += [vectors.compile_copy(tile(g.kind), walks_taps=False).address, *table]
+    args += [vectors.compile_copy(shape, walks_taps=False).address, *table]
     right = Stage(compile_source(kernels.PIXELS, "pixels", g.kind), args, 0)
     compute = gemm.compute_stage(
-        g.kind, 2, right.kernel.address, products, products, g.outputs, n, k
+        g.kind, shape, 2, right.kernel.address, products, products, g.outputs, n, k
     )
     rows = g.groups * g.outputs
     stages = [left, _turn_stage(g, 1, size), right, redirected(compute, 0, 2)]
     stages.append(_place_stage(g, 2, rows, parts, (1, g.taps, g.channels), n, 0, (0, 1, g.taps)))
     temporaries = [
-        gemm.packed_bytes(g.dtype, products, g.outputs, k),
+        gemm.packed_bytes(shape, products, g.outputs, k),
         planes_bytes(g.images * g.groups * volume, g.itemsize),
         parts * rows * n * g.itemsize,
     ]

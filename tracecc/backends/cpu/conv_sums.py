@@ -102,6 +102,7 @@ def add_stages(s: Sums, stages: list[Stage], temporaries: list[int]) -> None:
     stages.append(_patches_stage(s))
     compute = gemm.compute_stage(
         s.stored,
+        tile(g.kind),
         len(stages) - 1,
         stages[-1].kernel.address,
         s.products,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracecc.backends.cpu import toolchain
-from tracecc.backends.cpu.microkernel import Tile
+from tracecc.backends.cpu.microkernel import Tile, declare_multiply, multiply
 
 
 def compile_copy(shape: Tile, *, walks_taps: bool) -> toolchain.Kernel:
@@ -16,8 +16,7 @@ def compile_copy(shape: Tile, *, walks_taps: bool) -> toolchain.Kernel:
 
 
 def _copy(shape: Tile, walks_taps: bool) -> str:
-    vector = f"<{shape.lanes} x {'float' if shape.kind == 'f32' else 'double'}>"
-    lanes, size = f"<{shape.lanes} x i64>", shape.itemsize
+    vector, lanes, size = shape.vector, f"<{shape.lanes} x i64>", shape.itemsize
     numbers = ", ".join(f"i64 {i}" for i in range(shape.lanes))
     text = [
         "define void @entry(i64 %to, i64 %from, i64 %rows, i64 %step, i64 %tap, i64 %low, "
@@ -101,13 +100,10 @@ def compile_tile(shape: Tile) -> toolchain.Kernel:
 
 
 def _tile(shape: Tile) -> str:
-    element = "float" if shape.kind == "f32" else "double"
-    size, lanes = shape.itemsize, shape.lanes
-    vector = f"<{lanes} x {element}>"
-    fma = f"@llvm.fmuladd.v{lanes}{shape.kind}"
+    size, lanes, element, vector = shape.itemsize, shape.lanes, shape.element, shape.vector
     cells = [(i, j) for i in range(shape.mr) for j in range(2)]
     text = [
-        f"declare {vector} {fma}({vector}, {vector}, {vector})",
+        declare_multiply(shape),
         "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %args, i64 %unused) {",
         "start:",
@@ -164,11 +160,8 @@ def _tile(shape: Tile) -> str:
             f"  %av{i} = shufflevector {vector} %ae{i}, {vector} undef, "
             f"<{lanes} x i32> zeroinitializer",
         ]
-        text += [
-            f"  %n{i}_{j} = call {vector} {fma}({vector} %av{i}, {vector} %bv{j}, "
-            f"{vector} %c{i}_{j})"
-            for j in range(2)
-        ]
+        for j in range(2):
+            text += multiply(shape, f"%n{i}_{j}", f"%av{i}", f"%bv{j}", f"%c{i}_{j}")
     text += [
         "  %k1 = add i64 %k, 1",
         f"  %a1 = add i64 %a, {shape.mr * size}",
@@ -200,8 +193,7 @@ def compile_transpose(shape: Tile) -> toolchain.Kernel:
 
 
 def _transpose(shape: Tile) -> str:
-    lanes, size = shape.lanes, shape.itemsize
-    vector = f"<{lanes} x {'float' if shape.kind == 'f32' else 'double'}>"
+    lanes, size, vector = shape.lanes, shape.itemsize, shape.vector
     text = [
         "define void @entry(i64 %to, i64 %from, i64 %ts, i64 %fs, i64 %u0, i64 %u1, i64 %u2) {",
     ]

@@ -6,19 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tracecc.backends.cpu import toolchain
-from tracecc.backends.cpu.gemm import (
-    KINDS,
-    Right,
-    compute_stage,
-    names,
-    pack_a_stage,
-    pack_b_stage,
-    pack_panels_stage,
-    packed_bytes,
-    packed_columns_bytes,
-    rows_of_panels,
-)
+from tracecc.backends.cpu import gemm, gemm_bf16, toolchain
+from tracecc.backends.cpu.gemm import KINDS, Right, names
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
@@ -178,33 +167,42 @@ def plan_dot(node: Node) -> Plan | None:
         zs = *_two(zb_dims), *_two(z_dims)
         strides = ks, k_dims[0][1], m_dims[0][1]
         return _plan_row(dtype, True, products, m, k, strides, zs)
-    mr = rows_of_panels(dtype, m)
-    shape = tile(KINDS[dtype])
+    shape = gemm.even(gemm.tile_of(dtype), m)
     left = m_dims[0][1], _two(k_dims), _two(z_dims)
-    packing = [
-        pack_a_stage(dtype, Ref("input", 0), 0, products, m, k, *left, mr),
-        pack_b_stage(dtype, Ref("input", 1), ks, cs, _two(zb_dims)),
-    ]
-    temporaries = [packed_bytes(dtype, products, m, k, mr)]
+    right = ks, cs, _two(zb_dims)
+    if shape.pairs:
+        packing = [
+            gemm_bf16.pack_a_stage(shape, Ref("input", 0), 0, products, m, k, *left),
+            gemm_bf16.pack_b_stage(shape, Ref("input", 1), k, *right),
+        ]
+    else:
+        packing = [
+            gemm.pack_a_stage(dtype, shape, Ref("input", 0), 0, products, m, k, *left),
+            gemm.pack_b_stage(dtype, Ref("input", 1), *right),
+        ]
+    temporaries = [gemm.packed_bytes(shape, products, m, k)]
 
     def multiply(right: Right) -> Stage:
         address = packing[1].kernel.address
-        return compute_stage(dtype, 1, address, products, products, m, n, k, mr, right)
+        return gemm.compute_stage(dtype, shape, 1, address, products, products, m, n, k, right)
 
     def packed() -> tuple[Plan, Plan]:
-        once = pack_panels_stage(dtype, packing[1], 1, Ref("temp", 1), products, n, k)
+        once = gemm.pack_panels_stage(shape, packing[1], 1, Ref("temp", 1), products, n, k)
+        depth = shape.depth(k)
         panels = Right(
-            "packed", Ref("temp", 1), shape.nr, k, (1, -(-n // shape.nr) * shape.nr * k, 0)
+            "packed", Ref("temp", 1), shape.nr, depth, (1, -(-n // shape.nr) * shape.nr * depth, 0)
         )
         compute = multiply(panels)
-        sizes = [*temporaries, packed_columns_bytes(dtype, products, n, k)]
+        sizes = [*temporaries, gemm.packed_columns_bytes(shape, products, n, k)]
         first, later = (
             Plan([*packing, stage, compute], sizes, True, products * m, n)
             for stage in (once, replace(once, extent=0))
         )
         return first, later
 
-    right = Right("rows", Ref("input", 1), ks, 1, _two(zb_dims)) if cs == 1 else Right()
-    stages = [*packing, multiply(right)]
-    whole = dtype == shape.kind
+    lies = Right()
+    if cs == 1 and dtype == shape.kind:
+        lies = Right("rows", Ref("input", 1), ks, 1, _two(zb_dims))
+    stages = [*packing, multiply(lies)]
+    whole = shape.pairs or dtype == shape.kind
     return Plan(stages, temporaries, True, products * m, n, packed if whole else None)

@@ -13,6 +13,7 @@ from typing import Literal
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.blocking import blocking
 from tracecc.backends.cpu.microkernel import Tile, compile_copy, compile_tile, compile_turn, tile
+from tracecc.backends.cpu.target import target
 from tracecc.backends.schedule_types import Ref, Stage
 
 KC = 256
@@ -257,8 +258,15 @@ def names(dtype: str, shape: Tile) -> dict[str, object]:
     }
 
 
+def tile_of(dtype: str) -> Tile:
+    """The register tile of products of numbers of a dtype."""
+    shape = tile(KINDS[dtype])
+    return replace(shape, pairs=True) if dtype == "bf16" and target().dots else shape
+
+
 def pack_a_stage(
     dtype: str,
+    shape: Tile,
     source: Ref,
     temp: int,
     count: int,
@@ -267,16 +275,14 @@ def pack_a_stage(
     row_stride: int,
     k_strides: tuple[int, int, int],
     z_strides: tuple[int, int, int],
-    mr: int | None = None,
 ) -> Stage:
     """Packs `count` left operands [m, k] into temporary `temp`.
 
     Args:
+        shape: of the tile, without pairs; its rows are those of a panel.
         k_strides: (inner extent, stride of k // inner, stride of k % inner).
         z_strides: the same of the product's number.
-        mr: the rows of a panel, the target's by default.
     """
-    shape = _shape(dtype, mr)
     kernel = toolchain.compile_kernel(
         _PACK_A.format(**names(dtype, shape)), "pack_a", independent=True
     )
@@ -295,25 +301,20 @@ def pack_a_stage(
     return Stage(kernel, args, count * panels, grain, bytes=2 * count * m * k * shape.itemsize)
 
 
-def _shape(dtype: str, mr: int | None) -> Tile:
-    shape = tile(KINDS[dtype])
-    return replace(shape, mr=mr) if mr else shape
+def even(shape: Tile, m: int) -> Tile:
+    """The tile with the height that divides m rows most evenly."""
+    panels = max(1, -(-m // shape.mr))
+    return replace(shape, mr=-(-m // panels) or 1)
 
 
-def rows_of_panels(dtype: str, m: int) -> int:
-    """The height of panels that divides m rows most evenly."""
-    most = tile(KINDS[dtype]).mr
-    return -(-m // max(1, -(-m // most))) or 1
-
-
-def packed_bytes(dtype: str, count: int, m: int, k: int, mr: int | None = None) -> int:
-    """The size of the packed left operands."""
-    shape = _shape(dtype, mr)
-    return max(64, count * -(-m // shape.mr) * shape.mr * k * shape.itemsize)
+def packed_bytes(shape: Tile, count: int, m: int, k: int) -> int:
+    """The size of the packed left operands [m, k]."""
+    return max(64, count * -(-m // shape.mr) * shape.mr * shape.depth(k) * shape.itemsize)
 
 
 def compute_stage(
-    dtype: str,
+    stored: str,
+    shape: Tile,
     packer: int,
     address: int,
     products: int,
@@ -321,21 +322,21 @@ def compute_stage(
     m: int,
     n: int,
     k: int,
-    mr: int | None = None,
-    right: Right | None = None,
+    right: Right = Right(),
 ) -> Stage:
     """The product of packed A (temporary 0) with B from a packing function.
 
     Args:
+        stored: the dtype of the result in memory.
+        shape: of the tile; its rows are those of a panel of packed A.
         packer: the number of the stage that carries the packing function's arguments.
         address: of the packing function.
         products: how many; product z uses left operand z % a_count.
-        mr: the rows of a panel of packed A, the target's by default.
+        k: the numbers that are summed; the kernel counts elements of panels.
         right: B, where units can do without packing it.
     """
-    shape = _shape(dtype, mr)
-    kernel = toolchain.compile_kernel(_COMPUTE.format(**names(dtype, shape)), "gemm")
-    right = right if right is not None and dtype == shape.kind else Right()
+    kernel = toolchain.compile_kernel(_COMPUTE.format(**names(stored, shape)), "gemm")
+    flops, k = 2 * products * m * n * k, shape.depth(k)
     cut = blocking(products, m, n, k, shape.mr, right.kind)
     args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
     args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address, m, n, k]
@@ -349,7 +350,7 @@ def compute_stage(
         products * cut.row_blocks * cut.column_blocks,
         max(1, (1 << 20) // max(1, work)),
         scratch=64 + (KC + cut.rows) * cut.columns * shape.itemsize,
-        flops=2 * products * m * n * k,
+        flops=flops,
         bytes=products * (m * k + k * n + m * n) * shape.itemsize,
     )
 
@@ -370,18 +371,18 @@ def pack_b_stage(
 
 
 def pack_panels_stage(
-    dtype: str, packer: Stage, number: int, target: Ref, products: int, n: int, k: int
+    shape: Tile, packer: Stage, number: int, to: Ref, products: int, n: int, k: int
 ) -> Stage:
     """Packs whole right operands [k, n] by ``packer``, stage ``number`` of the plan."""
-    shape = tile(KINDS[dtype])
-    kernel = toolchain.compile_kernel(_PACK_PANELS.format(**names(dtype, shape)), "pack_panels")
-    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), target, n, k]
-    moved = packed_columns_bytes(dtype, products, n, k)
-    grain = max(1, (1 << 14) // max(1, k * shape.nr))
+    kernel = toolchain.compile_kernel(
+        _PACK_PANELS.format(nr=shape.nr, size=shape.itemsize), "pack_panels"
+    )
+    depth, moved = shape.depth(k), packed_columns_bytes(shape, products, n, k)
+    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), to, n, depth]
+    grain = max(1, (1 << 14) // max(1, depth * shape.nr))
     return Stage(kernel, args, products * -(-n // shape.nr), grain, scratch=64, bytes=2 * moved)
 
 
-def packed_columns_bytes(dtype: str, products: int, n: int, k: int) -> int:
-    """The size of right operands packed whole."""
-    shape = tile(KINDS[dtype])
-    return max(64, products * -(-n // shape.nr) * shape.nr * k * shape.itemsize)
+def packed_columns_bytes(shape: Tile, products: int, n: int, k: int) -> int:
+    """The size of right operands [k, n] packed whole."""
+    return max(64, products * -(-n // shape.nr) * shape.nr * shape.depth(k) * shape.itemsize)

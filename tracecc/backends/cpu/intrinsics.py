@@ -197,6 +197,15 @@ for _name in ("f16", "bf16"):
     )
 
 
+def _pair(b: ir.IRBuilder, v: list[ir.Value], k: list[types.Type]) -> ir.Value:
+    """Two numbers of 16 bits as one of 32, the first in its low half."""
+    low, high = (b.zext(x, ir.IntType(32)) for x in v)
+    return b.or_(low, b.shl(high, ir.Constant(ir.IntType(32), 16)))
+
+
+_define("pair", 2, lambda low, high: types.uint32, _pair)
+
+
 # Arithmetic that keeps its operands' type. (Numba's own operators widen small integers to 64 bits.)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.target import target
 
+_DOT = "llvm.x86.avx512bf16.dpbf16ps"
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -17,16 +19,36 @@ class Tile:
         lanes: elements of one vector.
         mr: rows, each a broadcast element of A.
         nr: columns, two vectors of B.
+        pairs: whether an element of A or B is two bf16 numbers that follow each other along k; they
+            lie in the 32 bits of an f32, as which everything but the multiplication treats them.
     """
 
     kind: str
     lanes: int
     mr: int
     nr: int
+    pairs: bool = False
 
     @property
     def itemsize(self) -> int:
         return 4 if self.kind == "f32" else 8
+
+    @property
+    def align(self) -> int:
+        """The alignment of elements of unpacked operands, in bytes."""
+        return 2 if self.pairs else self.itemsize
+
+    def depth(self, k: int) -> int:
+        """The number of elements that hold k numbers."""
+        return -(-k // 2) if self.pairs else k
+
+    @property
+    def element(self) -> str:
+        return "float" if self.kind == "f32" else "double"
+
+    @property
+    def vector(self) -> str:
+        return f"<{self.lanes} x {self.element}>"
 
 
 def tile(kind: str) -> Tile:
@@ -38,6 +60,30 @@ def tile(kind: str) -> Tile:
     return Tile(kind, lanes, mr, 2 * lanes)
 
 
+def declare_multiply(shape: Tile) -> str:
+    """The declaration of what `multiply` calls."""
+    v = shape.vector
+    if shape.pairs:
+        pairs = f"<{2 * shape.lanes} x bfloat>"
+        return f"declare {v} @{_DOT}.{32 * shape.lanes}({v}, {pairs}, {pairs})"
+    return f"declare {v} @llvm.fmuladd.v{shape.lanes}{shape.kind}({v}, {v}, {v})"
+
+
+def multiply(shape: Tile, result: str, a: str, b: str, c: str) -> list[str]:
+    """The lines of `result = a * b + c` of vectors."""
+    v = shape.vector
+    if not shape.pairs:
+        call = f"call {v} @llvm.fmuladd.v{shape.lanes}{shape.kind}({v} {a}, {v} {b}, {v} {c})"
+        return [f"  {result} = {call}"]
+    pairs = f"<{2 * shape.lanes} x bfloat>"
+    return [
+        f"  {result}a = bitcast {v} {a} to {pairs}",
+        f"  {result}b = bitcast {v} {b} to {pairs}",
+        f"  {result} = call {v} @{_DOT}.{32 * shape.lanes}({v} {c}, {pairs} {result}a, "
+        f"{pairs} {result}b)",
+    ]
+
+
 def compile_tile(shape: Tile) -> toolchain.Kernel:
     """`entry(K, A, B, C, ldc, accumulate, step)`: the rows of B are `step` bytes apart.
 
@@ -47,15 +93,13 @@ def compile_tile(shape: Tile) -> toolchain.Kernel:
 
 
 def _text(shape: Tile) -> str:
-    element = "float" if shape.kind == "f32" else "double"
-    vector = f"<{shape.lanes} x {element}>"
-    fma = f"@llvm.fmuladd.v{shape.lanes}{shape.kind}"
+    element, vector = shape.element, shape.vector
     cells = [(i, j) for i in range(shape.mr) for j in range(2)]
     align = shape.itemsize
     one = f"insertelement {vector} undef, {element}"
     splat = f"<{shape.lanes} x i32> zeroinitializer"
     text = [
-        f"declare {vector} {fma}({vector}, {vector}, {vector})",
+        declare_multiply(shape),
         "define void @entry(i64 %K, i64 %A, i64 %B, i64 %C, i64 %ldc, i64 %beta, i64 %step) {",
         "start:",
         "  %some = icmp sgt i64 %K, 0",
@@ -83,11 +127,8 @@ def _text(shape: Tile) -> str:
             f"  %ae{i} = {one} %as{i}, i32 0",
             f"  %av{i} = shufflevector {vector} %ae{i}, {vector} undef, {splat}",
         ]
-        text += [
-            f"  %n{i}_{j} = call {vector} {fma}({vector} %av{i}, {vector} %bv{j}, "
-            f"{vector} %c{i}_{j})"
-            for j in range(2)
-        ]
+        for j in range(2):
+            text += multiply(shape, f"%n{i}_{j}", f"%av{i}", f"%bv{j}", f"%c{i}_{j}")
     text += [
         "  %k1 = add i64 %k, 1",
         f"  %a1 = add i64 %a, {shape.mr * align}",
@@ -132,14 +173,12 @@ def compile_turn(shape: Tile, rows: int) -> toolchain.Kernel:
 
     They become as many rows as a vector has lanes, `rows` wide.
     """
-    key = f"turn 1 {shape.kind} {shape.lanes} {rows}"
+    key = f"turn 2 {shape.kind} {shape.lanes} {shape.align} {rows}"
     return toolchain.compile_ir(lambda: _turn(shape, rows), key)
 
 
 def _turn(shape: Tile, rows: int) -> str:
-    lanes, size = shape.lanes, shape.itemsize
-    element = "float" if shape.kind == "f32" else "double"
-    vector = f"<{lanes} x {element}>"
+    lanes, size, element, vector = shape.lanes, shape.itemsize, shape.element, shape.vector
     text = ["define void @entry(i64 %to, i64 %from, i64 %u0, i64 %ts, i64 %fs, i64 %u1, i64 %u2) {"]
     for first in range(0, rows, lanes):
         height = min(lanes, rows - first)
@@ -149,7 +188,7 @@ def _turn(shape: Tile, rows: int) -> str:
                 f"  %fo{at}{i} = mul i64 %fs, {first + i}",
                 f"  %fa{at}{i} = add i64 %from, %fo{at}{i}",
                 f"  %fp{at}{i} = inttoptr i64 %fa{at}{i} to ptr",
-                f"  %v{at}0_{i} = load {vector}, ptr %fp{at}{i}, align {size}",
+                f"  %v{at}0_{i} = load {vector}, ptr %fp{at}{i}, align {shape.align}",
             ]
         old = [f"%v{at}0_{i}" if i < height else "undef" for i in range(lanes)]
         # Each step exchanges one bit of the row's number with the same bit of the lane's.
@@ -189,7 +228,7 @@ def compile_copy(shape: Tile, columns: int) -> toolchain.Kernel:
 
 
 def _copy(shape: Tile, columns: int) -> str:
-    vector = f"<{columns} x {'float' if shape.kind == 'f32' else 'double'}>"
+    vector = f"<{columns} x {shape.element}>"
     return f"""
 define void @entry(i64 %to, i64 %from, i64 %rows, i64 %ts, i64 %fs, i64 %u1, i64 %u2) {{
 start:

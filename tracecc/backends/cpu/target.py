@@ -66,6 +66,12 @@ class Target:
         """Whether multiplying by a power of two is one vector instruction (AVX-512's scalef)."""
         return self.has("avx512f") and self.vector_bits == 512
 
+    @property
+    def dots(self) -> bool:
+        """Whether f32 vectors take sums of two products of bfloat16 (AVX-512's vdpbf16ps)."""
+        whole = self.vector_bits == 512 or self.has("avx512vl")
+        return self.has("avx512bf16") and self.has("avx512f") and whole
+
     def _vector_bits(self) -> int:
         if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686"):
             widest = 512 if self.has("avx512f") else 256 if self.has("avx") else 128
