@@ -135,3 +135,50 @@ def test_infinity_and_nan_reach_only_what_they_belong_to():
     assert np.isinf(found[3]).all()
     assert np.isnan(found[7]).all()
     assert np.isfinite(np.delete(found, [3, 7], axis=0)).all()
+
+
+# Images, channels and outputs of a group, groups, sizes, window, stride, padding, dilation.
+CONVOLUTIONS = [
+    (2, 6, 20, 1, (9, 11), (3, 3), 1, 1, 1),
+    (3, 5, 17, 2, (10, 7), (3, 2), 2, 1, 1),
+    (1, 9, 33, 1, (12, 12), (3, 3), 1, 0, 2),
+    (4, 3, 5, 1, (8, 8), (1, 1), 2, 0, 1),
+    (5, 7, 19, 1, (6, 7), (1, 1), 1, 0, 1),
+    (2, 4, 6, 3, (5, 5), (1, 1), 1, 0, 1),
+    (2, 1, 1, 6, (9, 9), (3, 3), 1, 1, 1),
+    (2, 8, 3, 1, (40,), (5,), 1, 2, 1),
+    (2, 3, 8, 1, (6, 5, 7), (3, 3, 3), 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions_and_their_gradients_are_exact_to_f32_sums(case):
+    n, c, o, groups, sizes, window, stride, padding, dilation = case
+    rank = len(sizes)
+    attrs = {
+        "stride": (stride,) * rank,
+        "padding": ((padding, padding),) * rank,
+        "dilation": (dilation,) * rank,
+        "groups": groups,
+    }
+    x, w = draw(n, c * groups, *sizes), draw(o * groups, c, *window)
+    check("conv", (x, w), attrs)
+    g = draw(*exact("conv", (x, w), attrs)[0].shape)
+    check("conv_input_grad", (g, w), {"x_spatial": sizes, **attrs})
+    check("conv_weight_grad", (x, g), {"w_spatial": window, **attrs})
+
+
+def test_convolutions_give_the_same_bits_on_one_and_two_threads(threads):
+    x, w = draw(3, 20, 15, 17), draw(40, 20, 3, 3)
+    attrs = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    g = draw(3, 40, 15, 17)
+    results = []
+    for count in (1, 2):
+        threads(count)
+        results += [
+            run("conv", (x, w), attrs).view("u2"),
+            run("conv_input_grad", (g, w), {"x_spatial": (15, 17), **attrs}).view("u2"),
+            run("conv_weight_grad", (x, g), {"w_spatial": (3, 3), **attrs}).view("u2"),
+        ]
+    for one, two in zip(results[:3], results[3:], strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import conv_vectors as vectors
 from tracecc.backends.cpu import gemm, winograd
+from tracecc.backends.cpu.conv_bf16 import pair_stage
 from tracecc.backends.cpu.conv_planes import (
     GRAIN,
     RUN,
@@ -33,6 +35,7 @@ from tracecc.backends.cpu.conv_planes import (
     three,
 )
 from tracecc.backends.cpu.conv_sums import FEW_ROWS, Sums, add_stages, redirected
+from tracecc.backends.cpu.dot import plan_product
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
@@ -43,28 +46,64 @@ def plan_conv(node: Node) -> Plan | None:
     g = geometry(node, node.inputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
+    if g.pointwise and g.outputs > FEW_ROWS:
+        strides = g.channels, (g.channels, 0, 1), (1, g.outputs * g.channels, 0)
+        return _plan_pointwise(g, g.outputs, g.channels, strides)
     fast = winograd.plan_forward(g)
     if fast is not None:
         return fast
     layouts, taps = forward_axes(g)
     products = g.images * g.groups
-    planes = products * g.channels
-    stages = [spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
-    temporaries = [planes_bytes(planes * plane_size(layouts), g.itemsize)]
+    x, w = (products, g.channels, math.prod(g.sizes)), (g.groups * g.outputs, g.channels, g.taps)
+    g, source, weight, stages, temporaries = _operands(g, g.outputs, x, w)
+    channels, planes = g.shape.depth(g.channels), len(temporaries)
+    count = products * channels
+    stages.append(spread_stage(g.read, source, planes, count, layouts))
+    temporaries.append(planes_bytes(count * plane_size(layouts), g.itemsize))
     sums = Sums(
         geometry=g,
-        planes=0,
-        channels=g.channels,
+        planes=planes,
+        weight=weight,
+        channels=channels,
         outputs=g.outputs,
         layouts=layouts,
         sources=tap_table(layouts, taps),
         weights=range(g.taps),
-        weight_strides=(g.outputs * g.channels * g.taps, g.channels * g.taps, g.taps),
+        weight_strides=(g.outputs * channels * g.taps, channels * g.taps, g.taps),
         counts=g.counts,
         result=None,
     )
     add_stages(sums, stages, temporaries)
     return Plan(stages, temporaries, True, products * g.outputs, g.pixels)
+
+
+def _operands(
+    g: Geometry, outputs: int, x: Three, w: Three
+) -> tuple[Geometry, Ref, Ref, list[Stage], list[int]]:
+    """The operands, as pairs where the CPU multiplies these and there are enough outputs to do so.
+
+    Args:
+        x, w: extents of the operands outside of the dimension that is summed, of it, and inside.
+
+    Returns:
+        The geometry for them, both operands, the stages and temporaries that they need.
+    """
+    stages: list[Stage] = []
+    temporaries: list[int] = []
+    operands = [Ref("input", 0), Ref("input", 1)]
+    if gemm.tile_of(g.dtype).pairs and outputs > FEW_ROWS and x[1] > 1:
+        g = replace(g, read=g.kind)
+        for i, extents in enumerate((x, w)):
+            stage, operands[i] = pair_stage(operands[i], *extents, temporaries)
+            stages.append(stage)
+    return g, operands[0], operands[1], stages, temporaries
+
+
+def _plan_pointwise(g: Geometry, m: int, k: int, weight: tuple[int, Three, Three]) -> Plan:
+    """A window of one point is a product with the source as it lies; `weight` gives its strides."""
+    source = g.pixels, 1, (1, k * g.pixels, 0)
+    operands, count = (Ref("input", 1), Ref("input", 0)), g.images * g.groups
+    return plan_product(g.dtype, operands, (count, g.groups), (m, g.pixels, k), weight, source)
 
 
 def plan_input_grad(node: Node) -> Plan | None:
@@ -76,6 +115,9 @@ def plan_input_grad(node: Node) -> Plan | None:
     g = geometry(node, node.outputs[0].type.shape, node.inputs[1].type.shape)
     if g is None:
         return None
+    if g.pointwise and g.channels > FEW_ROWS:
+        strides = 1, (g.outputs, 0, g.channels), (1, g.outputs * g.channels, 0)
+        return _plan_pointwise(g, g.channels, g.outputs, strides)
     fast = winograd.plan_input_grad(g)
     if fast is not None:
         return fast
@@ -85,9 +127,12 @@ def plan_input_grad(node: Node) -> Plan | None:
     ]
     layouts = [layout for _, layout in axes]
     products = g.images * g.groups
-    planes = products * g.outputs
-    stages = [spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)]
-    temporaries = [planes_bytes(planes * plane_size(layouts), g.itemsize)]
+    x, w = (products, g.outputs, g.pixels), (g.groups, g.outputs, g.channels * g.taps)
+    g, source, weight, stages, temporaries = _operands(g, g.channels, x, w)
+    summed, planes = g.shape.depth(g.outputs), len(temporaries)
+    count = products * summed
+    stages.append(spread_stage(g.read, source, planes, count, layouts))
+    temporaries.append(planes_bytes(count * plane_size(layouts), g.itemsize))
     whole = g.stride == (1, 1, 1)
     for residues in itertools.product(*(range(len(classes)) for classes, _ in axes)):
         taps = [axes[i][0][r] for i, r in enumerate(residues)]
@@ -102,13 +147,14 @@ def plan_input_grad(node: Node) -> Plan | None:
         reads = sorted(zip(sources, _weight_table(g, taps), strict=True))
         sums = Sums(
             geometry=g,
-            planes=0,
-            channels=g.outputs,
+            planes=planes,
+            weight=weight,
+            channels=summed,
             outputs=g.channels,
             layouts=layouts,
             sources=[source for source, _ in reads],
-            weights=[weight for _, weight in reads],
-            weight_strides=(g.outputs * g.channels * g.taps, g.taps, g.channels * g.taps),
+            weights=[tap for _, tap in reads],
+            weight_strides=(summed * g.channels * g.taps, g.taps, g.channels * g.taps),
             counts=counts,
             result=result,
         )
@@ -160,6 +206,12 @@ def plan_weight_grad(node: Node) -> Plan | None:
         return fast
     if g.channels * g.outputs <= FEW_ROWS:
         return _plan_direct_weight_grad(g)
+    rows = g.groups * g.outputs
+    x, w = g.groups * g.channels * math.prod(g.sizes), rows * g.pixels
+    extents = (1, g.images, x), (1, g.images, w)
+    g, source, gradient, stages, temporaries = _operands(g, g.channels * g.outputs, *extents)
+    shape = g.shape
+    g = replace(g, images=shape.depth(g.images))
     size = three(
         [
             (count - 1) * s + (k - 1) * d + 1
@@ -179,12 +231,12 @@ def plan_weight_grad(node: Node) -> Plan | None:
         g_part, x_part = math.prod(counts), counts[1] * g.stride[1] * step[1]
     pixels = math.prod(counts)
     k, products = images * pixels, parts * g.groups
-    shape = tile(g.kind)
+    packed, planes, sums = range(len(temporaries), len(temporaries) + 3)
     left = gemm.pack_a_stage(
-        g.dtype,
+        g.read,
         shape,
-        Ref("input", 1),
-        0,
+        gradient,
+        packed,
         products,
         g.outputs,
         k,
@@ -198,7 +250,8 @@ def plan_weight_grad(node: Node) -> Plan | None:
         for tap in itertools.product(*map(range, (*g.window[:2], 1 if merged else g.window[2])))
     ]
     length = g.channels * g.window[2] if merged else g.channels
-    args: list[Ref | int] = [planes_ref(1, g.itemsize), g.groups, x_part, volume, g.groups * volume]
+    args: list[Ref | int] = [planes_ref(planes, g.itemsize), g.groups, x_part, volume]
+    args.append(g.groups * volume)
     steps = three([s * t for s, t in zip(g.stride, step, strict=True)], 1)
     if steps[1] == counts[2] * steps[2]:
         steps = (steps[0], counts[1] * steps[1], steps[2])
@@ -206,13 +259,14 @@ def plan_weight_grad(node: Node) -> Plan | None:
     args += [*counts, *steps, length]
     args += [vectors.compile_copy(shape, walks_taps=False).address, *table]
     right = Stage(compile_source(kernels.PIXELS, "pixels", g.kind), args, 0)
+    stages += [left, _turn_stage(g, source, planes, size), right]
     compute = gemm.compute_stage(
-        g.kind, shape, 2, right.kernel.address, products, products, g.outputs, n, k
+        g.kind, shape, len(stages) - 1, right.kernel.address, products, products, g.outputs, n, k
     )
-    rows = g.groups * g.outputs
-    stages = [left, _turn_stage(g, 1, size), right, redirected(compute, 0, 2)]
-    stages.append(_place_stage(g, 2, rows, parts, (1, g.taps, g.channels), n, 0, (0, 1, g.taps)))
-    temporaries = [
+    stages.append(redirected(compute, packed, sums))
+    place = (1, g.taps, g.channels), n, 0, (0, 1, g.taps)
+    stages.append(_place_stage(g, sums, rows, parts, *place))
+    temporaries += [
         gemm.packed_bytes(shape, products, g.outputs, k),
         planes_bytes(g.images * g.groups * volume, g.itemsize),
         parts * rows * n * g.itemsize,
@@ -249,15 +303,15 @@ def _parts(g: Geometry, n: int) -> int:
     return next((p for p in found if p >= wanted), found[-1])
 
 
-def _turn_stage(g: Geometry, temp: int, size: Three) -> Stage:
+def _turn_stage(g: Geometry, source: Ref, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
-    args: list[Ref | int] = [Ref("input", 0), planes_ref(temp, g.itemsize), g.channels]
+    args: list[Ref | int] = [source, planes_ref(temp, g.itemsize), g.channels]
     args += [*g.sizes, *size, *g.low, vectors.compile_transpose(tile(g.kind)).address, g.channels]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(
-        compile_source(kernels.TURN, "turn", g.dtype),
+        compile_source(kernels.TURN, "turn", g.read),
         args,
         units,
         max(1, GRAIN // line),

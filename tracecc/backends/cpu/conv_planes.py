@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import gemm, toolchain
-from tracecc.backends.cpu.microkernel import tile
+from tracecc.backends.cpu.microkernel import Tile, tile
 from tracecc.backends.schedule_types import Ref, Stage
 from tracecc_ir.graph import Node
 from tracecc_ir.ops.convolution import counts_of
@@ -52,9 +52,15 @@ Tap = tuple[int, int]  # phase, first position
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution in three dimensions; channels and outputs are of one group."""
+    """A convolution in three dimensions; channels and outputs are of one group.
+
+    Attributes:
+        dtype: of operands and results.
+        read: the dtype as which kernels read operands: f32 where they are pairs of bf16.
+    """
 
     dtype: str
+    read: str
     images: int
     groups: int
     channels: int
@@ -73,6 +79,17 @@ class Geometry:
     @property
     def taps(self) -> int:
         return math.prod(self.window)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each result comes from the one pixel at its own place."""
+        dense = self.window == self.stride == (1, 1, 1) and self.sizes == self.counts
+        return dense and self.low == (0, 0, 0)
+
+    @property
+    def shape(self) -> Tile:
+        """The register tile."""
+        return replace(tile(self.kind), pairs=self.read != self.dtype)
 
     @property
     def kind(self) -> str:
@@ -98,6 +115,7 @@ def geometry(node: Node, x: Sequence[Any], w: Sequence[Any]) -> Geometry | None:
     counts = counts_of(xs[2:], ws[2:], attrs["stride"], attrs["padding"], attrs["dilation"])
     groups = attrs["groups"]
     return Geometry(
+        dtype,
         dtype,
         xs[0],
         groups,

@@ -25,7 +25,6 @@ from tracecc.backends.cpu.conv_planes import (
     plane_size,
     planes_ref,
 )
-from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Ref, Stage
 
 # With at most so many rows a product wastes more of the register tile than it saves.
@@ -41,9 +40,10 @@ class Sums:
     Attributes:
         geometry: of the convolution they belong to.
         planes: the temporary that holds the padded planes.
-        channels, outputs: summed over and produced in each group.
+        weight: the other operand.
+        channels, outputs: summed over (as elements) and produced in each group.
         layouts: of the planes.
-        sources, weights: where each tap lies in a plane and in the weight (input 1).
+        sources, weights: where each tap lies in a plane and in the weight.
         weight_strides: of a group, an output and a channel.
         counts: results along each dimension.
         result: the temporary for the result; None stores the output or calls the epilogue.
@@ -51,6 +51,7 @@ class Sums:
 
     geometry: Geometry
     planes: int
+    weight: Ref
     channels: int
     outputs: int
     layouts: Sequence[Layout]
@@ -92,7 +93,7 @@ def add_stages(s: Sums, stages: list[Stage], temporaries: list[int]) -> None:
     mr = _rows_of_tile(s)
     packed = len(temporaries)
     unpacked = _reads_planes(s, mr)
-    mr = mr if unpacked else tile(g.kind).mr
+    mr = mr if unpacked else g.shape.mr
     panels = -(-s.outputs // mr)
     temporaries.append(max(64, g.groups * panels * mr * s.k * g.itemsize))
     stages.append(_pack_weight_stage(s, packed, mr))
@@ -102,7 +103,7 @@ def add_stages(s: Sums, stages: list[Stage], temporaries: list[int]) -> None:
     stages.append(_patches_stage(s))
     compute = gemm.compute_stage(
         s.stored,
-        tile(g.kind),
+        g.shape,
         len(stages) - 1,
         stages[-1].kernel.address,
         s.products,
@@ -128,7 +129,7 @@ def redirected(compute: Stage, packed: int, result: int | None) -> Stage:
 
 def _rows_of_tile(s: Sums) -> int:
     """The rows of a tile that divide the outputs most evenly."""
-    panels = -(-s.outputs // tile(s.geometry.kind).mr)
+    panels = -(-s.outputs // s.geometry.shape.mr)
     return -(-s.outputs // panels)
 
 
@@ -140,7 +141,7 @@ def _run(s: Sums) -> int:
 
 def _reads_planes(s: Sums, mr: int) -> bool:
     """Whether results between the rows cost less than packing."""
-    shape = tile(s.geometry.kind)
+    shape = s.geometry.shape
     pixels = s.counts[1] * s.counts[2]
     rows = -(-s.outputs // shape.mr) * shape.mr + _PACKING
     packed = -(-pixels // shape.nr) * shape.nr * rows
@@ -150,18 +151,18 @@ def _reads_planes(s: Sums, mr: int) -> bool:
 def _pack_weight_stage(s: Sums, temp: int, mr: int) -> Stage:
     g = s.geometry
     panels = -(-s.outputs // mr)
-    args: list[Ref | int] = [Ref("input", 1), Ref("temp", temp), s.outputs, s.channels]
+    args: list[Ref | int] = [s.weight, Ref("temp", temp), s.outputs, s.channels]
     group, row, channel = s.weight_strides
     args += [len(s.weights), row, channel, group, mr, *s.weights]
     work = s.k * mr
     moved = 2 * g.groups * panels * work * g.itemsize
-    kernel = compile_source(kernels.PACK_WEIGHT, "pack_weight", g.dtype)
+    kernel = compile_source(kernels.PACK_WEIGHT, "pack_weight", g.read)
     return Stage(kernel, args, g.groups * panels, max(1, GRAIN // max(1, work)), bytes=moved)
 
 
 def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
     g = s.geometry
-    shape = replace(tile(g.kind), mr=mr)
+    shape = replace(g.shape, mr=mr)
     panels = -(-s.outputs // mr)
     columns = -(-_run(s) // gemm.NB)
     units = s.products * s.counts[0] * columns
@@ -173,7 +174,7 @@ def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
     args += [vectors.compile_tile(shape).address, Ref("temp", packed), *s.target()]
     args += [s.outputs, s.counts[0], g.groups, columns, blocks, height, mr, *s.sources]
     work = 2 * height * mr * gemm.NB * s.k
-    flops = 2 * s.products * s.outputs * math.prod(s.counts) * s.k
+    flops = 2 * s.products * s.outputs * math.prod(s.counts) * s.k * shape.numbers
     moved = s.products * (
         s.channels * plane_size(s.layouts) + s.outputs * (math.prod(s.counts) + s.k)
     )
@@ -192,13 +193,13 @@ def _patches_stage(s: Sums) -> Stage:
     """The packing function of patches."""
     g = s.geometry
     args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]
-    args += [vectors.compile_copy(tile(g.kind), walks_taps=True).address, *s.sources]
+    args += [vectors.compile_copy(g.shape, walks_taps=True).address, *s.sources]
     return Stage(compile_source(kernels.PATCHES, "patches", g.kind), args, 0)
 
 
 def _direct_stage(s: Sums) -> Stage:
     g = s.geometry
-    args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), Ref("input", 1), *s.target()]
+    args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), s.weight, *s.target()]
     args += [*s.slots(), s.counts[0], s.outputs, g.groups, *s.weight_strides]
     for source, weight in zip(s.sources, s.weights, strict=True):
         args += [source, weight]

@@ -12,6 +12,8 @@ from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
 from tracecc_ir.graph import Node
 
+Three = tuple[int, int, int]
+
 BLOCK = 256  # Columns of a unit of a product with one row.
 
 # One row times a matrix, read once and in order: four rows at a time where rows are contiguous,
@@ -98,7 +100,7 @@ def _row_major(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
 
 
-def _two(pairs: list[tuple[int, int]]) -> tuple[int, int, int]:
+def _two(pairs: list[tuple[int, int]]) -> Three:
     """(inner extent, outer stride, inner stride) of at most two pairs."""
     if len(pairs) == 1:
         return max(pairs[0][0], 1), 0, pairs[0][1]
@@ -111,7 +113,7 @@ def _plan_row(
     products: int,
     n: int,
     k: int,
-    strides: tuple[int, int, int],
+    strides: Three,
     z_strides: tuple[int, ...],
 ) -> Plan:
     """Rows times matrices, or with `column` matrices times columns, which is the same turned.
@@ -167,42 +169,67 @@ def plan_dot(node: Node) -> Plan | None:
         zs = *_two(zb_dims), *_two(z_dims)
         strides = ks, k_dims[0][1], m_dims[0][1]
         return _plan_row(dtype, True, products, m, k, strides, zs)
+    return plan_product(
+        dtype,
+        (Ref("input", 0), Ref("input", 1)),
+        (products, products),
+        (m, n, k),
+        (m_dims[0][1], _two(k_dims), _two(z_dims)),
+        (ks, cs, _two(zb_dims)),
+    )
+
+
+def plan_product(
+    dtype: str,
+    operands: tuple[Ref, Ref],
+    products: tuple[int, int],
+    sizes: tuple[int, int, int],
+    left: tuple[int, Three, Three],
+    right: tuple[int, int, Three],
+) -> Plan:
+    """The plan of products [m, k] x [k, n] that lie one behind the other.
+
+    Args:
+        dtype: of operands and result.
+        operands: A and B.
+        products: how many, and how many left operands they take in turn.
+        sizes: m, n, k.
+        left: the strides of A's rows, of k and of z; the latter as in `gemm.pack_a_stage`.
+        right: the strides of B's rows, columns and z.
+    """
+    (a, b), (count, a_count), (m, n, k) = operands, products, sizes
     shape = gemm.even(gemm.tile_of(dtype), m)
-    left = m_dims[0][1], _two(k_dims), _two(z_dims)
-    right = ks, cs, _two(zb_dims)
+    depth = shape.depth(k)
     if shape.pairs:
         packing = [
-            gemm_bf16.pack_a_stage(shape, Ref("input", 0), 0, products, m, k, *left),
-            gemm_bf16.pack_b_stage(shape, Ref("input", 1), k, *right),
+            gemm_bf16.pack_a_stage(shape, a, 0, a_count, m, k, *left),
+            gemm_bf16.pack_b_stage(shape, b, k, *right),
         ]
     else:
         packing = [
-            gemm.pack_a_stage(dtype, shape, Ref("input", 0), 0, products, m, k, *left),
-            gemm.pack_b_stage(dtype, Ref("input", 1), *right),
+            gemm.pack_a_stage(dtype, shape, a, 0, a_count, m, k, *left),
+            gemm.pack_b_stage(dtype, b, *right),
         ]
-    temporaries = [gemm.packed_bytes(shape, products, m, k)]
+    temporaries = [gemm.packed_bytes(shape, a_count, m, depth)]
 
-    def multiply(right: Right) -> Stage:
+    def multiply(lies: Right) -> Stage:
         address = packing[1].kernel.address
-        return gemm.compute_stage(dtype, shape, 1, address, products, products, m, n, k, right)
+        return gemm.compute_stage(dtype, shape, 1, address, count, a_count, m, n, depth, lies)
 
     def packed() -> tuple[Plan, Plan]:
-        once = gemm.pack_panels_stage(shape, packing[1], 1, Ref("temp", 1), products, n, k)
-        depth = shape.depth(k)
-        panels = Right(
-            "packed", Ref("temp", 1), shape.nr, depth, (1, -(-n // shape.nr) * shape.nr * depth, 0)
-        )
-        compute = multiply(panels)
-        sizes = [*temporaries, gemm.packed_columns_bytes(shape, products, n, k)]
+        once = gemm.pack_panels_stage(shape, packing[1], 1, Ref("temp", 1), count, n, depth)
+        z_strides = 1, -(-n // shape.nr) * shape.nr * depth, 0
+        compute = multiply(Right("packed", Ref("temp", 1), shape.nr, depth, z_strides))
+        sizes = [*temporaries, gemm.packed_columns_bytes(shape, count, n, depth)]
         first, later = (
-            Plan([*packing, stage, compute], sizes, True, products * m, n)
+            Plan([*packing, stage, compute], sizes, True, count * m, n)
             for stage in (once, replace(once, extent=0))
         )
         return first, later
 
     lies = Right()
-    if cs == 1 and dtype == shape.kind:
-        lies = Right("rows", Ref("input", 1), ks, 1, _two(zb_dims))
+    if right[1] == 1 and dtype == shape.kind:
+        lies = Right("rows", b, right[0], 1, right[2])
     stages = [*packing, multiply(lies)]
     whole = shape.pairs or dtype == shape.kind
-    return Plan(stages, temporaries, True, products * m, n, packed if whole else None)
+    return Plan(stages, temporaries, True, count * m, n, packed if whole else None)

@@ -308,8 +308,8 @@ def even(shape: Tile, m: int) -> Tile:
 
 
 def packed_bytes(shape: Tile, count: int, m: int, k: int) -> int:
-    """The size of the packed left operands [m, k]."""
-    return max(64, count * -(-m // shape.mr) * shape.mr * shape.depth(k) * shape.itemsize)
+    """The size of packed left operands whose rows have k elements."""
+    return max(64, count * -(-m // shape.mr) * shape.mr * k * shape.itemsize)
 
 
 def compute_stage(
@@ -332,11 +332,10 @@ def compute_stage(
         packer: the number of the stage that carries the packing function's arguments.
         address: of the packing function.
         products: how many; product z uses left operand z % a_count.
-        k: the numbers that are summed; the kernel counts elements of panels.
+        k: the elements of rows of A that are summed.
         right: B, where units can do without packing it.
     """
     kernel = toolchain.compile_kernel(_COMPUTE.format(**names(stored, shape)), "gemm")
-    flops, k = 2 * products * m * n * k, shape.depth(k)
     cut = blocking(products, m, n, k, shape.mr, right.kind)
     args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
     args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address, m, n, k]
@@ -350,7 +349,7 @@ def compute_stage(
         products * cut.row_blocks * cut.column_blocks,
         max(1, (1 << 20) // max(1, work)),
         scratch=64 + (KC + cut.rows) * cut.columns * shape.itemsize,
-        flops=flops,
+        flops=2 * products * m * n * k * shape.numbers,
         bytes=products * (m * k + k * n + m * n) * shape.itemsize,
     )
 
@@ -373,16 +372,16 @@ def pack_b_stage(
 def pack_panels_stage(
     shape: Tile, packer: Stage, number: int, to: Ref, products: int, n: int, k: int
 ) -> Stage:
-    """Packs whole right operands [k, n] by ``packer``, stage ``number`` of the plan."""
+    """Packs right operands, whose columns have k elements, by ``packer``, stage ``number``."""
     kernel = toolchain.compile_kernel(
         _PACK_PANELS.format(nr=shape.nr, size=shape.itemsize), "pack_panels"
     )
-    depth, moved = shape.depth(k), packed_columns_bytes(shape, products, n, k)
-    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), to, n, depth]
-    grain = max(1, (1 << 14) // max(1, depth * shape.nr))
+    moved = packed_columns_bytes(shape, products, n, k)
+    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), to, n, k]
+    grain = max(1, (1 << 14) // max(1, k * shape.nr))
     return Stage(kernel, args, products * -(-n // shape.nr), grain, scratch=64, bytes=2 * moved)
 
 
 def packed_columns_bytes(shape: Tile, products: int, n: int, k: int) -> int:
-    """The size of right operands [k, n] packed whole."""
-    return max(64, products * -(-n // shape.nr) * shape.nr * shape.depth(k) * shape.itemsize)
+    """The size of right operands packed whole, whose columns have k elements."""
+    return max(64, products * -(-n // shape.nr) * shape.nr * k * shape.itemsize)

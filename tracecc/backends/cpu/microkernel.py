@@ -38,9 +38,14 @@ class Tile:
         """The alignment of elements of unpacked operands, in bytes."""
         return 2 if self.pairs else self.itemsize
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers of A or B an element holds."""
+        return 2 if self.pairs else 1
+
     def depth(self, k: int) -> int:
-        """The number of elements that hold k numbers."""
-        return -(-k // 2) if self.pairs else k
+        """How many elements hold k numbers."""
+        return -(-k // self.numbers)
 
     @property
     def element(self) -> str:
