@@ -8,6 +8,7 @@ import pytest
 import tracecc as tc
 import tracecc.nn.functional as F
 from tracecc import nn, optim
+from tracecc.nn.utils import rnn
 from tracecc.trace import TraceError
 
 
@@ -178,6 +179,54 @@ def test_python_that_needs_numbers_raises_a_trace_error_with_the_line(function):
     with pytest.raises(TraceError, match=r"test_compile\.py:\d+") as caught:
         tc.compile(function)(tc.ones(3))
     assert "cond" in str(caught.value)
+
+
+SHAPED_BY_NUMBERS = {
+    "tensor_split": (lambda x, n: x.tensor_split(n), [[1, 3], [2, 2]]),
+    "repeat_interleave": (lambda x, n: x[:2].repeat_interleave(n), [[1, 2], [0, 3], [4, 4]]),
+    "one_hot": (lambda x, n: F.one_hot(n[1:]) * x[0], [[9, 2], [0, 2], [0, 5]]),
+    "bincount": (lambda x, n: tc.bincount(n, x[:2]), [[0, 3], [3, 3], [5, 0]]),
+    "lengths": (
+        lambda x, n: rnn.pack_padded_sequence(x.view(3, 2), n, enforce_sorted=False).data,
+        [[1, 3], [3, 1]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED_BY_NUMBERS)
+def test_numbers_of_arguments_that_decide_shapes_are_guarded(name):
+    function, numbers = SHAPED_BY_NUMBERS[name]
+    compiled, x = tc.compile(function), tc.arange(6.0) + 1
+    for n in numbers * 2:
+        found = compiled(x, tc.tensor(n))
+        assert repr(found) == repr(function(x, tc.tensor(n)))
+    assert compiled.traces <= len({repr(function(x, tc.tensor(n))) for n in numbers})
+
+
+def test_numbers_that_decide_shapes_may_change_in_place_around_a_compiled_function():
+    sizes = tc.tensor([1, 2])
+    f = tc.compile(lambda x: x.tensor_split(sizes))
+    assert [len(p) for p in f(tc.arange(4.0))] == [1, 1, 2]
+    sizes.add_(1)
+    assert [len(p) for p in f(tc.arange(4.0))] == [2, 1, 1]
+    assert f.traces == 2
+    assert "indices of tensor_split changed from [1, 2] to [2, 3]" in f.explain()
+
+
+def test_numbers_that_the_function_computes_decide_no_shapes():
+    for function in (lambda n: tc.bincount(n * 2), lambda n: F.one_hot(n.add_(1))):
+        with pytest.raises(TraceError, match="number of"):
+            tc.compile(function)(tc.tensor([1, 2]))
+
+
+def test_equal_and_allclose_become_bools_when_the_call_returns():
+    f = tc.compile(lambda a, b: (tc.equal(a, b), tc.where(tc.allclose(a, b), a, -b)))
+    a, b = tc.ones(2), tc.tensor([1.0, 3.0])
+    assert f(a, a)[0] is True
+    assert f(a, b)[0] is False
+    assert f(a, b)[1].tolist() == [-1.0, -3.0]
+    with pytest.raises(TraceError, match="truth of a tensor"):
+        tc.compile(lambda a, b: a if tc.equal(a, b) else b)(a, b)
 
 
 def test_after_a_failed_trace_nothing_has_changed():

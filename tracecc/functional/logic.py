@@ -16,6 +16,7 @@ from tracecc.functional.core import (
 )
 from tracecc.functional.pointwise import abs as _abs
 from tracecc.functional.pointwise import add, mul, sub
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
 from tracecc_ir.op import Op
@@ -152,12 +153,25 @@ def isclose(
 def allclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Whether `isclose` holds everywhere, as a Python bool."""
-    return bool(isclose(input, other, rtol, atol, equal_nan)._numpy().all())
+    """Whether `isclose` holds everywhere, as a Python bool.
+
+    Inside a compiled function it is not known yet: it can be returned or given to ``tc.where`` and
+    ``tc.cond``; ``if`` raises a TraceError.
+    """
+    return _everywhere_true(isclose(input, other, rtol, atol, equal_nan))
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether both have the same shape and elements, as a Python bool."""
+    """Whether both have the same shape and elements, as a Python bool (see `allclose`)."""
     if tuple(input._type.shape) != tuple(other._type.shape):
         return False
-    return bool(eq(input, other)._numpy().all())
+    return _everywhere_true(eq(input, other))
+
+
+def _everywhere_true(t: Tensor) -> Any:
+    """A Python bool; under a trace what becomes one when a call returns it."""
+    if thread.trace is None:
+        return bool(t._numpy().all())
+    found = emit(ops.reduce_min, t.detach(), axes=tuple(range(t.ndim)))
+    found._weak = True
+    return found

@@ -23,6 +23,7 @@ from tracecc.functional.core import (
 )
 from tracecc.functional.pointwise import clone
 from tracecc.tensor import Tensor
+from tracecc.trace.known import known
 from tracecc.views import can_view, view
 from tracecc_ir import ops
 from tracecc_ir.types import DType, i64
@@ -369,7 +370,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     axis = wrap_dim(dim, input.ndim)
     size: Any = input._type.shape[axis]
     if isinstance(indices_or_sections, Tensor):
-        indices_or_sections = indices_or_sections.tolist()
+        indices_or_sections = known(
+            indices_or_sections, np.ndarray.tolist, "the indices of tensor_split"
+        )
     if isinstance(indices_or_sections, int):
         n = indices_or_sections
         if n <= 0:

@@ -18,17 +18,18 @@ from tracecc.functional.core import (
     to_dtype,
     wrap_dim,
 )
-from tracecc.functional.creation import full, tensor
+from tracecc.functional.creation import arange, full, tensor
 from tracecc.functional.indexing import _extreme, gather, index_select
 from tracecc.functional.logic import ge, le, logical_and
 from tracecc.functional.pointwise import add, clamp, clone, div, mul, sub, where
-from tracecc.functional.reductions import ValuesIndices, amax, amin, picked
+from tracecc.functional.reductions import ValuesIndices, amax, amin, cumsum, picked
 from tracecc.functional.reductions import any as _any
 from tracecc.functional.shape import narrow, ravel, reshape
 from tracecc.functional.subscript import nonzero_arrays
 from tracecc.tensor import Tensor, wrap
+from tracecc.trace.known import counted, known
 from tracecc_ir import ops
-from tracecc_ir.types import bool_, f32, i32, i64
+from tracecc_ir.types import bool_, f32, f64, i32, i64
 
 # Data-dependent sizes: eager only.
 
@@ -39,7 +40,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         input = reshape(input, 1)
     if as_tuple:
         return tuple(nonzero_arrays(input))
-    return wrap(np.argwhere(input.detach()._numpy()).astype(np.int64))
+    return wrap(np.argwhere(counted(input, "nonzero")).astype(np.int64))
 
 
 argwhere = nonzero
@@ -85,7 +86,7 @@ def unique(
 ) -> Any:
     """The distinct elements (or slices along ``dim``) in order, where they went, and how many."""
     values, inverse, counts = np.unique(
-        input.detach()._numpy(), return_inverse=True, return_counts=True, axis=dim
+        counted(input, "unique"), return_inverse=True, return_counts=True, axis=dim
     )
     shape: Any = input._type.shape if dim is None else (-1,)
     inverse = inverse.reshape(shape)
@@ -100,12 +101,11 @@ def repeat_interleave(
 ) -> Tensor:
     """Each element (or slice along ``dim``) repeated ``repeats`` times."""
     if repeats is None:
-        count = input.detach()._numpy()
-        return wrap(np.repeat(np.arange(count.size), count))
+        return _repeated_positions(input, output_size)
     x, axis = (ravel(input), 0) if dim is None else (input, wrap_dim(dim, input.ndim))
     n: Any = x._type.shape[axis]
     if isinstance(repeats, int) or (isinstance(repeats, Tensor) and repeats._type.size == 1):
-        times = repeats if isinstance(repeats, int) else int(repeats.item())
+        times = repeats if isinstance(repeats, int) else known(repeats, _total, "the repeats")
         if times < 0:
             raise RuntimeError("Repeats must be non-negative")
         shape = x._type.shape
@@ -114,10 +114,23 @@ def repeat_interleave(
             (*shape[: axis + 1], times, *shape[axis + 1 :]),
         )
         return own(reshaped(wide, (*shape[:axis], n * times, *shape[axis + 1 :])))
-    counts = np.asarray(repeats._numpy() if isinstance(repeats, Tensor) else repeats)
-    if counts.size != n:
+    counts = repeats if isinstance(repeats, Tensor) else tensor(repeats)
+    if counts._type.size != n:
         raise RuntimeError("repeats must have the same size as input along dim")
-    return index_select(x, axis, wrap(np.repeat(np.arange(n), counts)))
+    return index_select(x, axis, _repeated_positions(counts, output_size))
+
+
+def _repeated_positions(counts: Tensor, total: int | None) -> Tensor:
+    """The position of each count, as often as it says."""
+    if total is None:
+        total = known(counts, _total, "the size of repeat_interleave's result")
+    return searchsorted(cumsum(to_dtype(counts, i64), 0), arange(total), right=True)
+
+
+def _total(counts: np.ndarray) -> int:
+    if counts.size and counts.min() < 0:
+        raise RuntimeError("repeats can not be negative")
+    return int(counts.sum())
 
 
 # Sorting and searching.
@@ -302,14 +315,26 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """How often each non-negative integer occurs, or the sum of its weights."""
     if input.dtype.kind != "int" or input.ndim != 1:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    array = input.detach()._numpy()
-    if minlength < 0 or (array.size and array.min() < 0):
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    n = max(int(array.max()) + 1 if array.size else 0, minlength)
+    if minlength < 0:
+        raise RuntimeError(f"minlength should be >= 0, given {minlength}")
+    n = max(known(input, _bins, "the number of bins of bincount"), minlength)
     if weights is None:
-        return wrap(np.bincount(array, minlength=n).astype(np.int64))
-    out = np.bincount(array, weights.detach()._numpy(), n)
-    return wrap(out.astype(np.float32) if weights.dtype is f32 else out)
+        ones, zeros = splat(1, input._type.shape, i64), splat(0, (n,), i64)
+    elif weights._type.shape != input._type.shape:
+        raise RuntimeError(
+            "weights should be 1-d and have the same length as input, given shapes "
+            f"{list(weights.shape)} and {list(input.shape)}"
+        )
+    else:
+        dtype = f32 if weights.dtype is f32 else f64
+        ones, zeros = to_dtype(weights.detach(), dtype), splat(0, (n,), dtype)
+    return emit(ops.scatter, zeros, to_dtype(input, i64), ones, axes=(0,), mode="add")
+
+
+def _bins(array: np.ndarray) -> int:
+    if array.size and array.min() < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    return int(array.max()) + 1 if array.size else 0
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:

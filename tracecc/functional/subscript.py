@@ -23,6 +23,7 @@ from tracecc.functional.core import (
 from tracecc.functional.creation import tensor
 from tracecc.state import thread
 from tracecc.tensor import Tensor, wrap
+from tracecc.trace.known import counted
 from tracecc.views import view
 from tracecc_ir import ops
 from tracecc_ir.types import bool_, i32, i64
@@ -38,7 +39,7 @@ class Parsed(NamedTuple):
 
 def nonzero_arrays(mask: Tensor) -> list[Tensor]:
     """Where a mask holds, one index tensor per dimension; eager only, as sizes depend on data."""
-    return [wrap(np.ascontiguousarray(i)) for i in np.nonzero(mask.detach()._numpy())]
+    return [wrap(np.ascontiguousarray(i)) for i in np.nonzero(counted(mask, "indexing by a mask"))]
 
 
 def _as_index(item: Any) -> Any:

@@ -22,8 +22,9 @@ from tracecc_ir.types import TensorType
 class Result:
     """How one leaf of the function's result is made at each call.
 
-    Kinds: ``value`` (graph output ``index``), ``argument`` (the caller's own object), ``view`` (a
-    view of argument ``index`` by ``chain``), ``object`` (``payload`` itself).
+    Kinds: ``value`` (graph output ``index``), ``number`` (the same as a Python number),
+    ``argument`` (the caller's own object), ``view`` (a view of argument ``index`` by ``chain``),
+    ``object`` (``payload`` itself).
     """
 
     kind: str
@@ -81,6 +82,7 @@ def capture(
     """
     tracer = Tracer(getattr(function, "__name__", type(function).__name__).strip("<>"))
     tracer.guards.function(function)
+    tracer.guards.arguments = leaves
     proxies, arguments = _proxies(tracer, leaves, names, direct)
     with tracer.active():
         args, kwargs = unflatten(structure, iter(proxies))
@@ -95,6 +97,7 @@ def capture(
         grads = [made.grad_effect(t, before) for t, before in tracer.grads.values()]
         outputs = len(made.values)
         cotangents, wanted = _differentiate(tracer, made, out_leaves, results)
+    tracer.guards.arguments = ()
     for storage in tracer.written_inputs():
         index = next(i for i, p in enumerate(proxies) if _is_on(p, storage))
         tracer.make_state(storage, index)
@@ -131,6 +134,7 @@ def _proxies(
             if id(leaf) not in seen:
                 seen[id(leaf)] = p = tracer.input(leaf._type, names[i])
                 p._requires_grad, p._weak = leaf._requires_grad, leaf._weak
+                tracer.arguments[p._storage] = i
                 arguments.append(i)
             proxies.append(seen[id(leaf)])
         elif type(leaf) is float:
@@ -181,6 +185,8 @@ class _Outputs:
             return Result("argument", self._argument[id(leaf)])
         if leaf._array is not None:
             return Result("object", payload=leaf)
+        if leaf._weak:
+            return Result("number", self.add(self.tracer.value(leaf)))
         if leaf._storage in self._memory and not leaf._requires_grad:
             return Result("view", self._memory[leaf._storage], chain=leaf._chain)
         return Result("value", self.add(self.tracer.value(leaf)), requires_grad=leaf._requires_grad)

@@ -106,6 +106,8 @@ class Entry:
                 why = check()
                 if why is not None:
                     break
+        if why is None and c.guards.on_arguments:
+            why = next((w for check in c.guards.on_arguments if (w := check(leaves))), None)
         return self._aliasing(leaves) if why is None and c.written else why
 
     def _aliasing(self, leaves: Any) -> str | None:
@@ -195,6 +197,8 @@ class Entry:
             return wrap(outputs[r.index], self._types[r.index])
         if r.kind == "object":
             return r.payload
+        if r.kind == "number":
+            return outputs[r.index].item()
         t = leaves[r.index]
         if r.kind == "view":
             for op, attrs in r.chain:

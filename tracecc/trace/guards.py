@@ -8,7 +8,7 @@ globals and objects, and optimiser flags, are checked at every call.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import is_not
 from typing import Any
 
@@ -27,6 +27,8 @@ class Guards:
     def __init__(self) -> None:
         self.each_call: list[Callable[[], str | None]] = []
         self.on_epoch: list[Callable[[], str | None]] = []
+        self.on_arguments: list[Callable[[Sequence], str | None]] = []
+        self.arguments: Sequence = ()  # of the call that is being traced
         self.described: list[str] = []
         self._seen: set = set()
         self._kept: list[Any] = []  # whose identity checks rely on
@@ -37,7 +39,7 @@ class Guards:
         self._seen.add(key)
         return True
 
-    def _add(self, checks: list, description: str, check: Callable[[], str | None]) -> None:
+    def _add(self, checks: list, description: str, check: Callable[..., str | None]) -> None:
         checks.append(check)
         self.described.append(description)
 
@@ -98,6 +100,21 @@ class Guards:
             return f"the gradient of a tensor {'appeared' if type_ is None else 'was set to None'}"
 
         self._add(self.on_epoch, f"grad is {type_!r}", check)
+
+    def known(self, t: Tensor, read: Callable[[Sequence], Any], what: str) -> Any:
+        """What ``read`` finds in the arguments; other calls must give the same."""
+        expected = read(self.arguments)
+        if self._first("known", id(t), what):
+            self._kept.append(t)
+
+            def check(arguments: Sequence) -> str | None:
+                now = read(arguments)
+                if now == expected:
+                    return None
+                return f"{what} changed from {expected!r} to {now!r}"
+
+            self._add(self.on_arguments, f"{what} is {expected!r}", check)
+        return expected
 
     def attribute(self, owner: Any, name: str, value: Any) -> None:
         """A module's attribute stays the same object (or scalar value)."""
@@ -173,7 +190,7 @@ class Guards:
         return by_contents, f"{name}: the contents of a {type(expected).__name__}"
 
     def failure(self, epoch_moved: bool) -> str | None:
-        """What no longer holds, or None."""
+        """What no longer holds, whatever the arguments are, or None."""
         for check in self.each_call:
             if (why := check()) is not None:
                 return why

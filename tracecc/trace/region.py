@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from tracecc.pytree import flatten, unflatten
 from tracecc.state import no_grad, thread
@@ -34,6 +36,9 @@ class RegionTracer(Tracer):
 
     def scalar(self, owner: Any, key: Any, label: str) -> Tensor:
         return self.outer.scalar(owner, key, label)
+
+    def origin(self, t: Tensor) -> Callable[[Sequence], np.ndarray] | None:
+        return super().origin(t) or self.outer.origin(t)
 
     def reads_grad(self, t: Tensor) -> None:
         raise TraceError(f"{user_location()}: .grad is read inside a control flow function")

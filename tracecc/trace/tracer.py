@@ -7,18 +7,21 @@ captured storage whose value changed becomes an update.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tracecc.dispatch import emitter, expr
 from tracecc.state import thread
-from tracecc.tensor import Storage, Tensor, _new, _setup, wrap_traced
+from tracecc.tensor import Storage, Tensor, ViewStep, _new, _setup, wrap_traced
+from tracecc.trace import suspended
 from tracecc.trace.errors import TraceError
 from tracecc.trace.guards import Guards
 from tracecc.trace.location import assigned_name, user_location
-from tracecc.views import replay, write_through
+from tracecc.views import replay, view, write_through
 from tracecc_ir.graph import Builder, Graph, State, Update, Value
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.types import TensorType, f64, type_of_array
@@ -58,6 +61,7 @@ class Tracer:
         guards: what the trace relied on.
         labels: names that libraries gave to storages.
         grads: the tensors whose ``grad`` was set, with the value from before.
+        arguments: the position of each argument in the call, by the storage that stands for it.
     """
 
     def __init__(self, name: str):
@@ -67,6 +71,7 @@ class Tracer:
         self.guards = Guards()
         self.labels: dict[Storage, str] = {}
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.arguments: dict[Storage, int] = {}
         self._grad_owner: dict[Storage, Tensor] = {}
         self._scalars: dict[tuple[int, Any], Tensor] = {}
         self._kept: list[Any] = []  # keeps ids in the tables above alive
@@ -125,6 +130,16 @@ class Tracer:
             self._scalars[id(owner), key] = found
             self._kept.append(owner)
         return found
+
+    def origin(self, t: Tensor) -> Callable[[Sequence], np.ndarray] | None:
+        """From the arguments of a call to the numbers of ``t``; None if the graph computes them."""
+        memory = self.memory.get(t._storage)
+        if memory is not None and memory.value is not memory.initial:
+            return None
+        if t._array is not None:
+            return lambda leaves: _viewed(t, ())
+        index, chain = self.arguments.get(t._storage), t._chain
+        return None if index is None else lambda leaves: _viewed(leaves[index], chain)
 
     def adopt(self, value: Value) -> Tensor:
         """A tensor whose memory starts out as ``value``."""
@@ -239,6 +254,15 @@ class Tracer:
         finally:
             thread.trace = before
             self.restore()
+
+
+def _viewed(t: Tensor, chain: Sequence[ViewStep]) -> np.ndarray:
+    """The memory of a view of an argument."""
+    with suspended():
+        t = t.detach()
+        for op, attrs in chain:
+            t = view(t, op, attrs)
+        return t._numpy()
 
 
 def _hint(label: str) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import tracecc as tc
 from tracecc.nn.functional.run import Ints, ntuple, run
+from tracecc.state import thread
 from tracecc.tensor import Tensor
+from tracecc.trace.known import known
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -74,8 +78,29 @@ def _renormalize(weight: Tensor, index: Tensor, max_norm: float, norm_type: floa
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 [.., num_classes] with a 1 at each index."""
     if num_classes == -1:
-        num_classes = int(tensor.max().item()) + 1
+        num_classes = known(tensor, _classes, "the number of classes of one_hot")
+    elif thread.trace is None:
+        _check_classes(tensor._numpy(), num_classes)
     return (tensor.unsqueeze(-1) == tc.arange(num_classes)).long()
+
+
+def _classes(array: np.ndarray) -> int:
+    """One more than the largest class."""
+    if not array.size:
+        raise RuntimeError(
+            "Can not infer total number of classes from empty tensor; give num_classes"
+        )
+    _check_classes(array)
+    return int(array.max()) + 1
+
+
+def _check_classes(array: np.ndarray, classes: int | None = None) -> None:
+    if array.size and array.min() < 0:
+        raise RuntimeError(f"Class values must be non-negative, given {array.min()}")
+    if array.size and classes is not None and array.max() >= classes:
+        raise RuntimeError(
+            f"Class values must be smaller than num_classes={classes}, given {array.max()}"
+        )
 
 
 def _pads(padding: Any, kernel: tuple, dilation: tuple, stride: tuple) -> tuple:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import tracecc as tc
 from tracecc.tensor import Tensor
 from tracecc.trace import suspended
+from tracecc.trace.known import known
 
 __all__ = [
     "PackedSequence",
@@ -63,13 +66,14 @@ class PackedSequence(_Packed):
 
 
 def numbers(t: Any) -> list[int]:
-    """The ints of a list, or of a tensor that has numbers."""
+    """The ints of a list, or of a tensor whose numbers are known (see `known`)."""
     if isinstance(t, Tensor):
-        if t.is_traced():
-            t._numpy()
-        with suspended():
-            return [int(v) for v in t.tolist()]
+        return list(known(t, _integers, "the lengths"))
     return [int(v) for v in t]
+
+
+def _integers(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(v) for v in array)
 
 
 def _fixed(values: Sequence[int]) -> Tensor:
@@ -129,7 +133,7 @@ def pack_padded_sequence(
 
     Args:
         input: padded sequences.
-        lengths: a list, or a tensor with numbers (inside a compiled function: a list).
+        lengths: a list or a tensor; other lengths given to a compiled function retrace it.
         batch_first: whether the batch is dimension 0.
         enforce_sorted: the sequences come longest first.
     """
