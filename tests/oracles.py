@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from tracecc_ir.op import Attrs, Expr, Op, Sample
-from tracecc_ir.types import DType, TensorType, bool_, type_of_array
+from tracecc_ir.types import DType, TensorType, bool_, c128, f64, type_of_array
 
 DOUBLES = (np.float64, np.complex128)
 EXTREMES = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 6e4, -6e4, 6e-5)
@@ -133,6 +133,9 @@ DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "eigh": _symmetric,
 }
 
+
+# Where results are defined up to a complex factor, which differences would see.
+PHASES = {"eig": (f64, c128), "eigh": (c128,), "svd": (c128,)}
 
 # Operands in which there is no derivative.
 CONSTANT = {"igamma": (0,), "igammac": (0,), "zeta": (0,)}
@@ -282,8 +285,9 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         return torch.linalg.solve_triangular(a, b, upper=lower == transpose, unitriangular=unit)
 
     def signed(theirs: Any, ours: np.ndarray, axis: int) -> Any:
-        """Vectors that are defined up to their sign, with the signs that NumPy's LAPACK gives."""
-        return theirs * torch.from_numpy(np.sign((theirs.numpy() * ours).sum(axis, keepdims=True)))
+        """Vectors that are defined up to a sign or phase, with that which NumPy's LAPACK gives."""
+        products = (theirs.resolve_conj().numpy().conj() * ours).sum(axis, keepdims=True)
+        return theirs * torch.from_numpy(np.sign(products))
 
     def eigh(x: Any, lower: bool) -> tuple:
         w, v = torch.linalg.eigh(x, "L" if lower else "U")
@@ -299,7 +303,8 @@ def torch_table() -> dict[str, Callable[..., Any]]:
         return getattr(torch.special, f"{name}_polynomial_{kind}")(x, n)
 
     def cofactor(x: Any) -> Any:
-        return torch.func.vjp(torch.linalg.det, x)[1](torch.ones(x.shape[:-2], dtype=x.dtype))[0]
+        ones = torch.ones(x.shape[:-2], dtype=x.dtype)
+        return torch.func.vjp(torch.linalg.det, x)[1](ones)[0].conj()
 
     def lu(x: Any) -> tuple:
         packed, pivots = torch.linalg.lu_factor(x)

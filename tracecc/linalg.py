@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracecc.arguments import check_all
+from tracecc.functional.complex import conj
 from tracecc.functional.core import arange_like, emit, expanded, reshaped
 from tracecc.functional.factor import cholesky as _cholesky
 from tracecc.functional.factor import (
     cholesky_ex,
+    eig,
     eigh,
+    eigvals,
     eigvalsh,
     householder_product,
     lu,
@@ -59,7 +62,9 @@ __all__ = [
     "cross",
     "det",
     "diagonal",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "householder_product",
     "inv",
@@ -92,8 +97,6 @@ __all__ = [
 ]
 
 _LACKING = {
-    "eig": "eigh, for symmetric matrices",
-    "eigvals": "eigvalsh, for symmetric matrices",
     "ldl_factor": "lu_factor",
     "ldl_factor_ex": "lu_factor_ex",
     "ldl_solve": "lu_solve",
@@ -102,8 +105,7 @@ _LACKING = {
 
 def __getattr__(name: str) -> Any:
     if name in _LACKING:
-        why = "needs complex dtypes, which do not exist yet" if "eig" in name else "does not exist"
-        raise AttributeError(f"tracecc.linalg.{name} {why}; use linalg.{_LACKING[name]}")
+        raise AttributeError(f"tracecc.linalg.{name} does not exist; use linalg.{_LACKING[name]}")
     raise AttributeError(f"module 'tracecc.linalg' has no attribute {name!r}")
 
 
@@ -150,8 +152,8 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Inner products along a dimension."""
-    return _sum(mul(x, y), dim)
+    """Inner products along a dimension, the first operand conjugated."""
+    return _sum(mul(conj(x), y), dim)
 
 
 def vander(x: Tensor, N: int | None = None) -> Tensor:

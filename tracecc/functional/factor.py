@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tracecc.dispatch import apply, own
+from tracecc.functional.complex import conj
 from tracecc.functional.core import (
     arange_like,
     broadcast_shapes,
@@ -78,7 +79,7 @@ class Reflectors(NamedTuple):
 
 
 class Eigen(NamedTuple):
-    """Eigenvalues in ascending order, and eigenvectors as columns."""
+    """Eigenvalues, and eigenvectors as columns."""
 
     eigenvalues: Tensor
     eigenvectors: Tensor
@@ -93,7 +94,7 @@ class SVD(NamedTuple):
 
 
 class OldSVD(NamedTuple):
-    """A = U @ diag(S) @ V.T."""
+    """A = U @ diag(S) @ V.H."""
 
     U: Tensor
     S: Tensor
@@ -104,7 +105,7 @@ class OldSVD(NamedTuple):
 
 
 def matrices(name: str, A: Any, argument: str = "A", square: bool = False) -> Tensor:
-    """``A``, if it is matrices of f32 or f64; otherwise PyTorch's exceptions."""
+    """``A``, if it is matrices of f32, f64 or complex; otherwise PyTorch's exceptions."""
     check_tensor(name, A, argument)
     if A.ndim < 2:
         raise RuntimeError(
@@ -121,7 +122,7 @@ def matrices(name: str, A: Any, argument: str = "A", square: bool = False) -> Te
 
 
 def check_float(name: str, A: Tensor) -> None:
-    if A.dtype in (f32, f64):
+    if A.dtype in (f32, f64) or A.dtype.is_complex:
         return
     if A.dtype.kind == "float":
         raise RuntimeError(
@@ -158,6 +159,11 @@ def owned_swap(x: Tensor) -> Tensor:
     return own(swapped(x))
 
 
+def owned_adjoint(x: Tensor) -> Tensor:
+    """The conjugate transpose in memory of its own, for internal use."""
+    return own(conj(swapped(x)))
+
+
 def eye_of(dtype: DType, *shape: Any) -> Tensor:
     """Identity matrices of a shape, for internal use."""
     n = len(shape)
@@ -192,9 +198,9 @@ def first_true(mask: Tensor) -> Tensor:
 
 
 def cholesky(input: Tensor, upper: bool = False) -> Tensor:
-    """The lower (or upper) triangular L with L @ L.mT = input."""
+    """The lower (or upper) triangular L with L @ L.mH = input."""
     factor = emit(ops.cholesky, matrices("linalg.cholesky", input, square=True))
-    return owned_swap(factor) if upper else factor
+    return owned_adjoint(factor) if upper else factor
 
 
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
@@ -202,19 +208,20 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     matrices("linalg.cholesky_ex", A, square=True)
     factor = emit(ops.cholesky, A, check=check_errors)
     info = first_true(isnan(diagonal(factor.detach(), 0, -2, -1)))
-    return Cholesky(owned_swap(factor) if upper else factor, info)
+    return Cholesky(owned_adjoint(factor) if upper else factor, info)
 
 
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """X with A @ X = B, where A = L @ L.mT (U.mT @ U if ``upper``)."""
+    """X with A @ X = B, where A = L @ L.mH (U.mH @ U if ``upper``)."""
     b, a = batched(matrices("cholesky_solve", B, "B"), matrices("cholesky_solve", L, "L", True))
     same_dtype("cholesky_solve", a, b)
-    y = emit(ops.triangular_solve, a, b, lower=not upper, transpose=upper, unit=False)
-    return emit(ops.triangular_solve, a, y, lower=not upper, transpose=not upper, unit=False)
+    a = owned_adjoint(a) if upper else a
+    y = emit(ops.triangular_solve, a, b, lower=True, transpose=False, unit=False)
+    return conj(emit(ops.triangular_solve, a, conj(y), lower=True, transpose=True, unit=False))
 
 
 def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
-    """The inverse of A, where A = L @ L.mT (U.mT @ U if ``upper``)."""
+    """The inverse of A, where A = L @ L.mH (U.mH @ U if ``upper``)."""
     matrices("cholesky_inverse", L, "L", square=True)
     return cholesky_solve(eye_of(L.dtype, *L._type.shape), L, upper)
 
@@ -304,13 +311,13 @@ def _check_pivots(name: str, pivots: Tensor) -> None:
 def lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:
-    """X with A @ X = B (X @ A = B if not ``left``; A.mT for A if ``adjoint``)."""
+    """X with A @ X = B (X @ A = B if not ``left``; A.mH for A if ``adjoint``)."""
     matrices("linalg.lu_solve", LU, "LU", square=True)
     matrices("linalg.lu_solve", B, "B")
     same_dtype("linalg.lu_solve", LU, B)
     _check_pivots("linalg.lu_solve", pivots)
     if not left:
-        return owned_swap(lu_solve(LU, pivots, swapped(B), adjoint=not adjoint))
+        return owned_adjoint(lu_solve(LU, pivots, owned_adjoint(B), adjoint=not adjoint))
     n = LU._type.shape[-1]
     if B._type.shape[-2] != n:
         raise RuntimeError(
@@ -320,9 +327,9 @@ def lu_solve(
     a, b = batched(LU, B)
     order = emit(ops.lu_order, pivots, size=n)
     if adjoint:
-        y = emit(ops.triangular_solve, a, b, lower=False, transpose=True, unit=False)
+        y = emit(ops.triangular_solve, a, conj(b), lower=False, transpose=True, unit=False)
         y = emit(ops.triangular_solve, a, y, lower=True, transpose=True, unit=True)
-        return _rows(y, _inverse_order(order))
+        return _rows(conj(y), _inverse_order(order))
     y = emit(ops.triangular_solve, a, _rows(b, order), lower=True, transpose=False, unit=True)
     return emit(ops.triangular_solve, a, y, lower=False, transpose=False, unit=False)
 
@@ -377,10 +384,10 @@ def geqrf(input: Tensor) -> Reflectors:
 
 
 def _reflect(x: Tensor, vectors: Tensor, scales: Tensor, i: int) -> Tensor:
-    """(I - tau v v^T) x for the i-th reflector."""
+    """(I - tau v v^H) x for the i-th reflector."""
     v = narrow(vectors, -1, i, 1)
     tau = reshaped(narrow(scales, -1, i, 1), (*scales._type.shape[:-1], 1, 1))
-    return sub(x, mul(mul(tau, v), matmul(swapped(v), x)))
+    return sub(x, mul(mul(tau, v), matmul(conj(swapped(v)), x)))
 
 
 def _reflectors(name: str, A: Tensor, tau: Tensor) -> Tensor:
@@ -398,7 +405,7 @@ def _reflectors(name: str, A: Tensor, tau: Tensor) -> Tensor:
 
 
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
-    """The first columns of the product of the reflectors I - tau v v^T below A's diagonal."""
+    """The first columns of the product of the reflectors I - tau v v^H below A's diagonal."""
     vectors = _reflectors("linalg.householder_product", A, tau)
     m, n = A._type.shape[-2:]
     if m < n:  # type: ignore[operator]
@@ -415,9 +422,10 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 def ormqr(
     input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
-    """Q @ other (or other @ Q, or with Q.mT), for the square Q of `geqrf`'s reflectors."""
+    """Q @ other (or other @ Q, or with Q.mH), for the square Q of `geqrf`'s reflectors."""
     if not left:
-        return owned_swap(ormqr(input, tau, swapped(other), True, not transpose))
+        return owned_adjoint(ormqr(input, tau, owned_adjoint(other), True, not transpose))
+    tau = conj(tau) if transpose else tau
     vectors = _reflectors("torch.ormqr", input, tau)
     steps: Any = range(tau._type.shape[-1])  # type: ignore[arg-type]
     for i in steps if transpose else reversed(steps):
@@ -429,7 +437,7 @@ def ormqr(
 
 
 def eigh(A: Tensor, UPLO: str = "L") -> Eigen:
-    """Eigenvalues (ascending) and eigenvectors of symmetric matrices; reads one triangle."""
+    """Eigenvalues (ascending) and eigenvectors of Hermitian matrices; reads one triangle."""
     if UPLO.upper() not in ("L", "U"):
         raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
     matrices("linalg.eigh", A, square=True)
@@ -437,8 +445,29 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigen:
 
 
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
-    """The eigenvalues of symmetric matrices, in ascending order."""
+    """The eigenvalues of Hermitian matrices, in ascending order."""
     return eigh(A, UPLO).eigenvalues
+
+
+def eig(A: Tensor) -> Eigen:
+    """Complex eigenvalues, in no order, and eigenvectors (columns of norm 1) of square matrices.
+
+    Eigenvectors have an arbitrary phase: a function of them is differentiable only if it does not
+    depend on it.
+
+    Raises:
+        LinAlgError: the matrices hold NaN or infinity.
+
+    >>> import tracecc as tc
+    >>> tc.linalg.eig(tc.tensor([[0.0, 1.0], [-1.0, 0.0]])).eigenvalues
+    tensor([0.+1.j, 0.-1.j])
+    """
+    return Eigen(*apply(ops.eig, (matrices("linalg.eig", A, square=True),)))
+
+
+def eigvals(A: Tensor) -> Tensor:
+    """The complex eigenvalues of square matrices, in no order."""
+    return eig(A).eigenvalues
 
 
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
@@ -457,7 +486,7 @@ def old_svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> OldSVD
     """`torch.svd`: V rather than Vh; without ``compute_uv``, zeros for U and V."""
     U, S, Vh = svd(input, not some)
     if compute_uv:
-        return OldSVD(U, S, owned_swap(Vh))
+        return OldSVD(U, S, owned_adjoint(Vh))
     *lead, m, n = input._type.shape
     zeros = [clone(splat(0, (*lead, k, k), input.dtype)) for k in (m, n)]
     return OldSVD(zeros[0], S, zeros[1])

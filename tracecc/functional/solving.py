@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracecc.dispatch import apply
+from tracecc.functional.complex import conj
 from tracecc.functional.core import (
     Dims,
     broadcast_shapes,
@@ -41,7 +42,7 @@ from tracecc.functional.indexing import tril
 from tracecc.functional.linalg import matmul
 from tracecc.functional.logic import eq, gt, lt
 from tracecc.functional.pointwise import abs as abs_
-from tracecc.functional.pointwise import add, clone, div, maximum, mul, square, sub, where
+from tracecc.functional.pointwise import add, clone, div, log, maximum, mul, square, sub, where
 from tracecc.functional.reductions import all as all_
 from tracecc.functional.reductions import amax, amin, vector_norm
 from tracecc.functional.reductions import sum as sum_
@@ -123,7 +124,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X with A @ X = B (X @ A = B if not ``left``), for square A of full rank.
 
     Args:
-        A: [..., n, n], f32 or f64.
+        A: [..., n, n], f32, f64 or complex.
         B: [..., n, k], or vectors [..., n]; batch dimensions broadcast.
         left: the side of A.
 
@@ -229,8 +230,8 @@ def slogdet(A: Tensor) -> LogDet:
 
 def logdet(input: Tensor) -> Tensor:
     """The logarithm of the determinant; NaN where it is negative."""
-    sign, log = apply(ops.slogdet, (matrices("logdet", input, "input", square=True),))
-    return where(lt(sign, 0), math.nan, log)
+    sign, size = apply(ops.slogdet, (matrices("logdet", input, "input", square=True),))
+    return add(log(sign), size) if sign.dtype.is_complex else where(lt(sign, 0), math.nan, size)
 
 
 # Least squares and rank.
@@ -243,6 +244,7 @@ def _epsilon(A: Tensor) -> float:
 
 def _bounds(A: Tensor, atol: Any, rtol: Any) -> list[Tensor]:
     """Absolute and relative bounds on what counts as zero, one per matrix."""
+    dtype = A.dtype.to_real()
     if rtol is None:
         default = _epsilon(A)
         if atol is None:
@@ -254,7 +256,7 @@ def _bounds(A: Tensor, atol: Any, rtol: Any) -> list[Tensor]:
     given = [0.0 if atol is None else atol, rtol]
     lead = A._type.shape[:-2]
     return [
-        expanded(to_dtype(b, A.dtype), lead) if isinstance(b, Tensor) else splat(b, lead, A.dtype)
+        expanded(to_dtype(b, dtype), lead) if isinstance(b, Tensor) else splat(b, lead, dtype)
         for b in given
     ]
 
@@ -270,16 +272,16 @@ def pinv(
     """The pseudo-inverse [..., n, m] of matrices [..., m, n].
 
     Args:
-        A: f32 or f64.
+        A: f32, f64 or complex.
         rcond: an older name of ``rtol``.
-        hermitian: whether A is symmetric; then only its lower triangle is read.
+        hermitian: whether A is Hermitian; then only its lower triangle is read.
         atol, rtol: numbers or one per matrix: singular values up to max(atol, rtol * largest) count
             as zero. ``rtol`` is eps * max(m, n) by default, 0 if ``atol`` is given.
     """
     matrices("linalg.pinv", A, square=hermitian)
     bounds = _bounds(A, atol, rcond if rtol is None else rtol)
     if hermitian:
-        A = add(tril(A), swapped(tril(A, -1)))
+        A = add(tril(A), conj(swapped(tril(A, -1))))
     if not A._type.size:
         return clone(swapped(A))
     lead = broadcast_shapes(A._type.shape[:-2], *(b._type.shape for b in bounds))
@@ -325,7 +327,7 @@ def lstsq(
     """The X of least norm that minimises the norm of A @ X - B, by the pseudo-inverse.
 
     Args:
-        A: [..., m, n], f32 or f64.
+        A: [..., m, n], f32, f64 or complex.
         B: [..., m, k], or vectors [..., m].
         rcond: singular values up to rcond * largest count as zero; eps * max(m, n) by default.
         driver: "gels", "gelsy" (default), "gelsd" or "gelss": which of residuals, rank and singular
@@ -357,7 +359,7 @@ def lstsq(
     m, n = A._type.shape[-2:]
     tall = m > n  # type: ignore[operator]
     if tall and driver != "gelsy" and (driver == "gels" or bool(all_(eq(rank, n)))):
-        residuals = sum_(square(sub(matmul(A, x), b)), -2)
+        residuals = sum_(square(abs_(sub(matmul(A, x), b))), -2)
     return LeastSquares(solution, residuals, rank, values)
 
 
@@ -424,7 +426,7 @@ def matrix_norm(
         return reshaped(how(values, -1), kept)
     if ord not in (1, -1, math.inf, -math.inf):
         raise RuntimeError(f"{name}: Order {ord} not supported.")
-    if A.dtype.kind != "float":
+    if not A.dtype.is_inexact:
         raise RuntimeError(f"{name}: Expected a floating point tensor, given {A.dtype.public}")
     added, best = (rows, columns) if abs(ord) == 1 else (columns, rows)
     totals = sum_(abs_(A), added, True)
@@ -466,10 +468,10 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
     if p in (None, 2, -2):
         values = svdvals(A)
         if not values._type.shape[-1]:
-            return clone(splat(0, values._type.shape[:-1], A.dtype))
+            return clone(splat(0, values._type.shape[:-1], values.dtype))
         largest, smallest = amax(values, -1), amin(values, -1)
         return div(smallest, largest) if p == -2 else div(largest, smallest)
     if not smaller(A):
-        return clone(splat(0, A._type.shape[:-2], A.dtype))
+        return clone(splat(0, A._type.shape[:-2], A.dtype.to_real()))
     inverse = emit(ops.solve, A, eye_of(A.dtype, *A._type.shape), check=False)
     return mul(matrix_norm(A, p), matrix_norm(inverse, p))

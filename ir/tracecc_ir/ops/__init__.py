@@ -133,6 +133,7 @@ from tracecc_ir.ops.library import (
     zeta,
 )
 from tracecc_ir.ops.linalg import cholesky, triangular_solve
+from tracecc_ir.ops.linalg_eig import eig
 from tracecc_ir.ops.linalg_solve import (
     cofactor,
     det,
@@ -211,6 +212,7 @@ __all__ = [
     "dot_general",
     "dynamic_slice",
     "dynamic_update",
+    "eig",
     "eigh",
     "elu",
     "eq",

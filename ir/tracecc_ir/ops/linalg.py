@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.errors import LinAlgError, TypeRuleError
-from tracecc_ir.op import Expr, Op, Sample
+from tracecc_ir.op import Expr, Op, Sample, conjugated
 from tracecc_ir.ops.constant import iota
 from tracecc_ir.ops.contraction import dot_general
-from tracecc_ir.ops.elementwise import select
+from tracecc_ir.ops.elementwise import cast, select
 from tracecc_ir.ops.movement import broadcast, permute
 from tracecc_ir.ops.rules import check_same_dtype, draw
-from tracecc_ir.types import DType, TensorType, f32, f64, i64
+from tracecc_ir.types import COMPLEX, DType, TensorType, f32, f64, i64
 
 Arrays = tuple[np.ndarray, ...]
+DTYPES = (f32, f64, *COMPLEX)  # what LAPACK has routines for
 
 
 def check_square(name: str, x: TensorType) -> None:
@@ -29,6 +30,16 @@ def check_square(name: str, x: TensorType) -> None:
 def transposed(x: Expr) -> Any:
     n = x.ndim
     return permute(x, axes=(*range(n - 2), n - 1, n - 2))
+
+
+def adjoint(x: Expr) -> Any:
+    """The conjugate transpose."""
+    return conjugated(transposed(x))
+
+
+def cast_like(x: Expr, y: Expr) -> Any:
+    """Real numbers ``x`` in the dtype of ``y``, which may be complex."""
+    return x if x.dtype is y.dtype else cast(x, dtype=y.dtype)
 
 
 def matmul(x: Expr, y: Expr) -> Any:
@@ -128,16 +139,20 @@ def _leading_factor(x: np.ndarray) -> np.ndarray:
 
 
 def _cholesky_vjp(g: Expr, l: Expr, x: Expr, check: bool) -> Any:
-    """L^-T P(L^T g) L^-1 made symmetric; P halves the diagonal of the lower part (Murray, 2016)."""
-    inner = triangle(matmul(transposed(l), g), lower=True, diagonal=0.5)
-    inner = triangular_solve(l, inner, lower=True, transpose=True)
-    dx = triangular_solve(l, transposed(inner), lower=True, transpose=True)
-    return (dx + transposed(dx)) * 0.5
+    """L^-H P(L^H g) L^-1 made Hermitian; P halves the diagonal of the lower part (Murray, 2016)."""
+    inner = triangle(matmul(adjoint(l), g), lower=True, diagonal=0.5)
+    dx = _adjoint_solve(l, adjoint(_adjoint_solve(l, inner)))
+    return (dx + adjoint(dx)) * 0.5
+
+
+def _adjoint_solve(l: Expr, b: Expr) -> Any:
+    """L^-H b."""
+    return conjugated(triangular_solve(l, conjugated(b), lower=True, transpose=True))
 
 
 def _positive_definite(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
-    x = rng.standard_normal(shape)
-    return (x @ x.swapaxes(-1, -2) + 2 * np.eye(shape[-1])).astype(dtype.numpy)
+    x = draw(rng, dtype, *shape)
+    return (x @ x.swapaxes(-1, -2).conj() + 2 * np.eye(shape[-1])).astype(dtype.numpy)
 
 
 def _cholesky_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
@@ -151,9 +166,9 @@ cholesky: Op = Op(
     _cholesky_type,
     _cholesky,
     (_cholesky_vjp,),
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_cholesky_samples,
-    doc="the lower triangular L with L L^T = x, which is symmetric; reads x's lower triangle; "
+    doc="the lower triangular L with L L^H = x, which is Hermitian; reads x's lower triangle; "
     "without check, NaN from the row on where x turns out not to be positive definite",
 )
 
@@ -221,7 +236,8 @@ triangular_solve: Op = Op(
     _triangular_solve_type,
     _triangular_solve,
     _triangular_solve_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_triangular_solve_samples,
     doc="solves a x = b (a^T x = b if transpose), reading one triangle of a; unit: diagonal 1",
+    holomorphic=True,
 )

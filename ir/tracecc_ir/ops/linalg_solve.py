@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.errors import LinAlgError, TypeRuleError
-from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample
+from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample, conjugated
+from tracecc_ir.ops.complex import complex, conj, imag
 from tracecc_ir.ops.elementwise import select, stop_gradient
 from tracecc_ir.ops.index import scatter_along
 from tracecc_ir.ops.linalg import (
+    DTYPES,
     Arrays,
+    adjoint,
     as_row,
+    cast_like,
     check_square,
     identity,
     indices,
@@ -30,7 +34,7 @@ from tracecc_ir.ops.linalg_spectral import smaller, svd
 from tracecc_ir.ops.movement import broadcast, concat, part
 from tracecc_ir.ops.reduce import reduce_prod, reduce_sum
 from tracecc_ir.ops.rules import check_same_dtype, draw
-from tracecc_ir.types import DType, TensorType, f32, f64, i32, i64
+from tracecc_ir.types import DType, TensorType, i32, i64
 
 BLOCK = 32  # columns that LU eliminates one by one, before one product updates the rest
 
@@ -85,8 +89,9 @@ solve: Op = Op(
     _solve_type,
     _solve,
     _solve_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_solve_samples,
+    holomorphic=True,
     doc="x with a x = b for square a; without check, infinity where a is singular",
 )
 
@@ -119,7 +124,8 @@ def _lu(x: np.ndarray) -> Arrays:
 def _eliminate(a: np.ndarray, j: int, stop: int, pivots: np.ndarray, order: np.ndarray) -> None:
     """One column: the largest element comes to the diagonal and clears those below it."""
     every = np.arange(len(a))
-    p = j + np.argmax(np.abs(a[:, j:, j]), 1)
+    column = a[:, j:, j]
+    p = j + np.argmax(np.abs(column.real) + np.abs(column.imag), 1)
     pivots[:, j] = p + 1
     for rows in (a, order):
         rows[every, p], rows[:, j] = rows[:, j].copy(), rows[every, p]
@@ -187,8 +193,9 @@ lu: Op = Op(
     _lu_type,
     _lu,
     _lu_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_lu_samples,
+    holomorphic=True,
     doc="x with rows exchanged = L U: (L without its diagonal of ones and U in one matrix, the "
     "exchanges counted from 1 as LAPACK has them, the rows' order)",
 )
@@ -254,20 +261,30 @@ det: Op = Op(
     _det_type,
     lambda x: np.asarray(refusing(np.linalg.det, "linalg.det failed", x), x.dtype),
     (lambda g, y, x: spread(g, x, 0) * cofactor(x),),
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_det_samples,
+    holomorphic=True,
     doc="the determinant",
 )
 
 
 def _slogdet_type(x: TensorType) -> tuple[TensorType, TensorType]:
     check_square("slogdet", x)
-    return (x.with_shape(x.shape[:-2]),) * 2
+    sign = x.with_shape(x.shape[:-2])
+    return sign, sign.with_dtype(x.dtype.to_real())
 
 
 def _slogdet(x: np.ndarray) -> Arrays:
     sign, log = refusing(np.linalg.slogdet, "linalg.slogdet failed", x)
-    return np.asarray(sign, x.dtype), np.asarray(log, x.dtype)
+    return np.asarray(sign, x.dtype), np.asarray(log, x.real.dtype)
+
+
+def _slogdet_vjp(gs: Any, outs: Any, x: Expr) -> tuple:
+    """Of log det x = log |det x| + i arg(sign), whose derivative is x^-H."""
+    g = gs[1]
+    if x.dtype.is_complex:
+        g = complex(g, -imag(conj(gs[0]) * outs[0]))
+    return (solve(adjoint(x), spread(g, x, 0) * identity(x), check=False),)
 
 
 slogdet: Op = Op(
@@ -275,8 +292,8 @@ slogdet: Op = Op(
     "linalg",
     _slogdet_type,
     _slogdet,
-    lambda gs, outs, x: (solve(transposed(x), spread(gs[1], x, 0) * identity(x), check=False),),
-    dtypes=(f32, f64),
+    _slogdet_vjp,
+    dtypes=DTYPES,
     samples=_square_samples,
     doc="the determinant's sign (0 if it is singular) and the logarithm of its absolute value",
 )
@@ -288,21 +305,23 @@ def _cofactor_type(x: TensorType) -> TensorType:
 
 
 def _cofactor(x: np.ndarray) -> np.ndarray:
-    """From singular values, so that nothing is divided: A = U S V^T has cofactors of S inside."""
+    """From singular values, so that nothing is divided: A = U S V^H has cofactors of S inside."""
     u, s, v = refusing(np.linalg.svd, "linalg.det: the input holds NaN or infinity", x)
     ones = np.ones_like(s[..., :1])
     before = np.concatenate([ones, np.cumprod(s, -1)[..., :-1]], -1) if s.shape[-1] else s
     after = np.concatenate([np.cumprod(s[..., :0:-1], -1)[..., ::-1], ones], -1)
     after = after[..., : s.shape[-1]]
-    sign = np.round(np.linalg.det(u) * np.linalg.det(v))[..., None, None]
-    return (sign * ((u * (before * after)[..., None, :]) @ v)).astype(x.dtype)
+    sign = np.linalg.det(u) * np.linalg.det(v)
+    sign = sign if x.dtype.kind == "c" else np.round(sign)
+    inner = (u.conj() * (before * after)[..., None, :]) @ v.conj()
+    return (sign[..., None, None] * inner).astype(x.dtype)
 
 
 def _cofactor_vjp(h: Expr, c: Expr, x: Expr) -> Any:
     """The determinant's second derivative, which pairs two rows and two columns of S.
 
     With P[i, j] the product of all singular values but the i-th and j-th (0 on the diagonal) and
-    H = U^T h V it is diag(P diag(H)) - P * H^T, turned back.
+    H = U^H h V it is diag(P diag(H)) - P * H^T, turned back.
     """
     u, s, v = svd(x)
     n = x.ndim
@@ -312,13 +331,15 @@ def _cofactor_vjp(h: Expr, c: Expr, x: Expr) -> Any:
     others = [broadcast(i, shape=cube.shape, axes=tuple(range(n))) for i in (row, column)]
     for other in others:
         cube = select(position.eq(other), cube.full(1), cube)
-    pairs = select(row.eq(column), x.full(0), reduce_prod(cube, axes=(n,)))
-    inner = matmul(matmul(transposed(u), h), transposed(v))
+    pairs = cast_like(reduce_prod(cube, axes=(n,)), x)
+    pairs = select(row.eq(column), x.full(0), pairs)
+    inner = matmul(matmul(adjoint(u), h), adjoint(v))
     diagonal = reduce_sum(identity(x) * inner, axes=(n - 1,))
     diagonal = reduce_sum(pairs * as_row(diagonal, x), axes=(n - 1,))
     inner = on_diagonal(diagonal) - pairs * transposed(inner)
-    sign = stop_gradient(det(u) * det(v))
-    return spread(sign, x, 0) * matmul(matmul(u, inner), v)
+    sign = det(u) * det(v)
+    sign = sign if x.dtype.is_complex else stop_gradient(sign)
+    return spread(sign, x, 0) * matmul(matmul(conjugated(u), inner), conjugated(v))
 
 
 cofactor: Op = Op(
@@ -327,8 +348,9 @@ cofactor: Op = Op(
     _cofactor_type,
     _cofactor,
     (_cofactor_vjp,),
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_square_samples,
+    holomorphic=True,
     doc="the derivative of the determinant, also where it is zero",
 )
 
@@ -353,7 +375,7 @@ def _matrix_exp_type(x: TensorType) -> TensorType:
 
 def _matrix_exp(x: np.ndarray) -> np.ndarray:
     """Scaling and squaring around the Pade approximant of degree 13 (Higham, 2005), in f64."""
-    a = x.astype(np.float64)
+    a = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
     if not a.size:
         return x.copy()
     with np.errstate(all="ignore"):
@@ -399,8 +421,9 @@ matrix_exp: Op = Op(
     _matrix_exp_type,
     _matrix_exp,
     (_matrix_exp_vjp,),
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_matrix_exp_samples,
+    holomorphic=True,
     doc="the exponential of square matrices: the sum of x^k / k!",
 )
 
@@ -410,7 +433,7 @@ matrix_exp: Op = Op(
 
 def _pinv_type(x: TensorType, atol: TensorType, rtol: TensorType) -> TensorType:
     smaller("pinv", x)
-    check_same_dtype("pinv", x, atol, rtol)
+    check_same_dtype("pinv", x.with_dtype(x.dtype.to_real()), atol, rtol)
     for bound in (atol, rtol):
         if bound.shape != x.shape[:-2]:
             raise TypeRuleError(f"pinv of {x} needs one bound per matrix, given {bound}")
@@ -424,15 +447,15 @@ def _pinv(x: np.ndarray, atol: np.ndarray, rtol: np.ndarray) -> np.ndarray:
     largest = s.max(-1, initial=0)
     kept = s > np.maximum(atol, rtol * largest)[..., None]
     inverse = np.where(kept, 1 / np.where(kept, s, 1), 0)
-    return (v.swapaxes(-1, -2) * inverse[..., None, :]) @ u.swapaxes(-1, -2)
+    return (v.swapaxes(-1, -2).conj() * inverse[..., None, :]) @ u.swapaxes(-1, -2).conj()
 
 
 def _pinv_vjp(g: Expr, p: Expr, x: Expr, atol: Expr, rtol: Expr) -> tuple:
     """For constant rank (Golub & Pereyra, 1973), with E = I - x p and F = I - p x:
 
-    -p^T g p^T + E g^T p p^T + p^T p g^T F.
+    -p^H g p^H + E g^H p p^H + p^H p g^H F.
     """
-    gt, pt = transposed(g), transposed(p)
+    gt, pt = adjoint(g), adjoint(p)
     left = gt - matmul(x, matmul(p, gt))
     right = gt - matmul(matmul(gt, p), x)
     dx = matmul(matmul(left, p), pt) + matmul(pt, matmul(p, right))
@@ -441,7 +464,7 @@ def _pinv_vjp(g: Expr, p: Expr, x: Expr, atol: Expr, rtol: Expr) -> tuple:
 
 def _pinv_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for shape in ((3, 3), (2, 4, 3), (2, 3), (0, 2), (3, 0)):
-        bounds = [np.full(shape[:-2], b, dtype.numpy) for b in (0, 1e-6)]
+        bounds = [np.full(shape[:-2], b, dtype.to_real().numpy) for b in (0, 1e-6)]
         yield Sample((draw(rng, dtype, *shape), *bounds))
 
 
@@ -451,7 +474,7 @@ pinv: Op = Op(
     _pinv_type,
     _pinv,
     _pinv_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_pinv_samples,
     doc="the pseudo-inverse; singular values up to max(atol, rtol * the largest) count as zero",
 )

@@ -11,21 +11,23 @@ from tracecc_ir.errors import NotDifferentiable, TypeRuleError
 from tracecc_ir.op import NO_GRADIENT, Expr, Op, Sample
 from tracecc_ir.ops.elementwise import select
 from tracecc_ir.ops.linalg import (
+    DTYPES,
     Arrays,
+    adjoint,
     as_column,
     as_row,
+    cast_like,
     check_square,
     identity,
     matmul,
     on_diagonal,
     refusing,
-    transposed,
     triangle,
     triangular_solve,
 )
 from tracecc_ir.ops.movement import concat, part
 from tracecc_ir.ops.rules import draw
-from tracecc_ir.types import DType, TensorType, f32, f64
+from tracecc_ir.types import DType, TensorType
 
 
 def smaller(name: str, x: TensorType) -> Any:
@@ -40,7 +42,7 @@ def smaller(name: str, x: TensorType) -> Any:
     return min(m, n)
 
 
-def _reciprocal_gaps(x: Expr) -> Any:
+def reciprocal_gaps(x: Expr) -> Any:
     """1 / (x[j] - x[i]) for vectors x, and 0 where they are equal.
 
     A gap of zero only ever meets a zero: if the function depends on more than the eigenspace of
@@ -62,7 +64,7 @@ def _safe_reciprocal(x: Expr) -> Any:
 
 def _eigh_type(x: TensorType, *, lower: bool = True) -> tuple[TensorType, TensorType]:
     check_square("eigh", x)
-    return x.with_shape(x.shape[:-1]), x
+    return x.with_shape(x.shape[:-1]).with_dtype(x.dtype.to_real()), x
 
 
 def _eigh(x: np.ndarray, lower: bool) -> Arrays:
@@ -74,17 +76,19 @@ def _eigh(x: np.ndarray, lower: bool) -> Arrays:
 
 
 def _eigh_vjp(gs: Any, outs: Any, x: Expr, lower: bool) -> tuple:
-    """V (diag(w') + F * (V^T V')) V^T with F[i, j] = 1 / (w[j] - w[i]), made symmetric."""
+    """V (diag(w') + F * (V^H V')) V^H with F[i, j] = 1 / (w[j] - w[i]), made Hermitian."""
     (gw, gv), (w, v) = gs, outs
-    inner = on_diagonal(gw) + _reciprocal_gaps(w) * matmul(transposed(v), gv)
-    dx = matmul(matmul(v, inner), transposed(v))
-    return ((dx + transposed(dx)) * 0.5,)
+    inner = cast_like(on_diagonal(gw), x) + cast_like(reciprocal_gaps(w), x) * matmul(
+        adjoint(v), gv
+    )
+    dx = matmul(matmul(v, inner), adjoint(v))
+    return ((dx + adjoint(dx)) * 0.5,)
 
 
 def _eigh_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for shape in ((3, 3), (2, 4, 4), (1, 1), (0, 2, 2), (0, 0)):
         x = draw(rng, dtype, *shape)
-        yield Sample((x + x.swapaxes(-1, -2),), {"lower": len(shape) == 2})
+        yield Sample((x + x.swapaxes(-1, -2).conj(),), {"lower": len(shape) == 2})
 
 
 eigh: Op = Op(
@@ -93,9 +97,9 @@ eigh: Op = Op(
     _eigh_type,
     _eigh,
     _eigh_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_eigh_samples,
-    doc="eigenvalues in ascending order and eigenvectors (columns) of symmetric matrices; reads "
+    doc="eigenvalues in ascending order and eigenvectors (columns) of Hermitian matrices; reads "
     "one triangle",
 )
 
@@ -107,7 +111,8 @@ def _svd_type(x: TensorType, *, full: bool = False) -> tuple[TensorType, TensorT
     k = smaller("svd", x)
     *lead, m, n = x.shape
     u, v = ((m, m), (n, n)) if full else ((m, k), (k, n))
-    return x.with_shape((*lead, *u)), x.with_shape((*lead, k)), x.with_shape((*lead, *v))
+    values = x.with_shape((*lead, k)).with_dtype(x.dtype.to_real())
+    return x.with_shape((*lead, *u)), values, x.with_shape((*lead, *v))
 
 
 def _svd(x: np.ndarray, full: bool) -> Arrays:
@@ -121,6 +126,8 @@ def _svd(x: np.ndarray, full: bool) -> Arrays:
 def _svd_vjp(gs: Any, outs: Any, x: Expr, full: bool) -> tuple:
     """Townsend, "Differentiating the singular value decomposition" (2016), 1 / (s[j]^2 - s[i]^2).
 
+    Of complex matrices the vectors have any phase, on which a function of them must not depend.
+
     Vectors beyond the first min(m, n) are an arbitrary basis: they count as constant.
     """
     (gu, gs_, gv), (u, s, v) = gs, outs
@@ -128,16 +135,22 @@ def _svd_vjp(gs: Any, outs: Any, x: Expr, full: bool) -> tuple:
         k = s.shape[-1]
         gu, u = (part(t, x.ndim - 1, 0, k) for t in (gu, u))
         gv, v = (part(t, x.ndim - 2, 0, k) for t in (gv, v))
-    ut, gvt = transposed(u), transposed(gv)
-    gaps, inverse = _reciprocal_gaps(s * s), _safe_reciprocal(s)
+    ut, gvt = adjoint(u), adjoint(gv)
+    square = on_diagonal(s)
+    # 1 / (a^2 - b^2) as a product: rounded squares of equal numbers may differ in a fused loop.
+    gaps = reciprocal_gaps(s) * _safe_reciprocal(as_row(s, square) + as_column(s, square))
+    gaps, inverse = cast_like(gaps, x), cast_like(_safe_reciprocal(s), x)
+    s, gs_ = cast_like(s, x), cast_like(gs_, x)
     of_u, of_v = matmul(ut, gu), matmul(v, gvt)
-    inner = gaps * (of_u - transposed(of_u))
-    inner = inner * as_row(s, inner)
-    other = gaps * (of_v - transposed(of_v))
+    skew = of_u - adjoint(of_u)
+    inner = gaps * skew * as_row(s, skew)
+    other = gaps * (of_v - adjoint(of_v))
     inner = inner + other * as_column(s, other) + on_diagonal(gs_)
+    if x.dtype.is_complex:
+        inner = inner + identity(skew) * skew * as_row(inverse * 0.5, skew)
     dx = matmul(matmul(u, inner), v)
     left = (gu - matmul(u, of_u)) * as_row(inverse, gu)
-    right = as_column(inverse, gv) * (gv - matmul(transposed(of_v), v))
+    right = as_column(inverse, gv) * (gv - matmul(adjoint(of_v), v))
     return (dx + matmul(left, v) + matmul(u, right),)
 
 
@@ -153,9 +166,9 @@ svd: Op = Op(
     _svd_type,
     _svd,
     _svd_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_svd_samples,
-    doc="(U, s, V^T) with x = U diag(s) V^T, s in descending order; full: square U and V",
+    doc="(U, s, V^H) with x = U diag(s) V^H, s in descending order; full: square U and V",
 )
 
 
@@ -175,7 +188,7 @@ def _qr(x: np.ndarray, complete: bool) -> Arrays:
 
 
 def _qr_vjp(gs: Any, outs: Any, x: Expr, complete: bool) -> tuple:
-    """(Q' + Q S) R^-T, where S is R R'^T - Q'^T Q with its lower triangle on both sides.
+    """(Q' + Q S) R^-H, where S is R R'^H - Q'^H Q with its lower triangle on both sides.
 
     Columns beyond the square part are Q^T times those of x, and are taken off first (Walter &
     Lehmann, 2010; Roberts & Roberts, 2020).
@@ -191,13 +204,13 @@ def _qr_vjp(gs: Any, outs: Any, x: Expr, complete: bool) -> tuple:
     axis = x.ndim - 1
     if wide:
         rest, g_rest = part(x, axis, m, n), part(gr, axis, m, n)
-        gq = gq + matmul(rest, transposed(g_rest))
+        gq = gq + matmul(rest, adjoint(g_rest))
         r, gr = part(r, axis, 0, m), part(gr, axis, 0, m)
-    inner = matmul(r, transposed(gr)) - matmul(transposed(gq), q)
+    inner = matmul(r, adjoint(gr)) - matmul(adjoint(gq), q)
     low = triangle(inner, lower=True, diagonal=0)
-    inner = low + transposed(low) + identity(inner) * inner
+    inner = low + adjoint(low) + (identity(inner) * (inner + adjoint(inner))) * 0.5
     dx = gq + matmul(q, inner)
-    dx = transposed(triangular_solve(r, transposed(dx), lower=False))
+    dx = adjoint(triangular_solve(r, adjoint(dx), lower=False))
     return (concat(dx, matmul(q, g_rest), axis=axis) if wide else dx,)
 
 
@@ -213,7 +226,7 @@ qr: Op = Op(
     _qr_type,
     _qr,
     _qr_vjp,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_qr_samples,
     doc="x = Q R with orthonormal columns in Q and R upper triangular; complete: Q is square",
 )
@@ -239,7 +252,7 @@ householder_qr: Op = Op(
     _householder_qr_type,
     _householder_qr,
     NO_GRADIENT,
-    dtypes=(f32, f64),
+    dtypes=DTYPES,
     samples=_householder_qr_samples,
     doc="qr as LAPACK keeps it: R over the reflectors' vectors, and the reflectors' scales",
 )
