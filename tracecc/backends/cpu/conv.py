@@ -307,7 +307,8 @@ def _turn_stage(g: Geometry, source: Ref, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
     args: list[Ref | int] = [source, planes_ref(temp, g.itemsize), g.channels]
-    args += [*g.sizes, *size, *g.low, vectors.compile_transpose(tile(g.kind)).address, g.channels]
+    turn = vectors.compile_transpose(tile(g.kind), widens=g.read == "bf16")
+    args += [*g.sizes, *size, *g.low, turn.address, g.channels]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(

@@ -214,16 +214,16 @@ def turn(args, begin, end, scratch):
                 o[to + k] = {kind}(0)
             for c0 in range(0, channels, {lanes}):
                 c1 = minimum(c0 + {lanes}, channels)
-                if {direct} and c1 - c0 == {lanes} and last - first >= {lanes}:
+                if {turns} and c1 - c0 == {lanes} and last - first >= {lanes}:
                     for k in range(first, last, {lanes}):
                         # The last square overlaps the one before.
                         k0 = minimum(k, last - {lanes})
                         call_epilogue(
                             i64_arg(args, 12),
                             i64_arg(args, 1) + (to + k0 * pitch + c0) * {size},
-                            i64_arg(args, 0) + (at + c0 * plane + k0) * {size},
+                            i64_arg(args, 0) + (at + c0 * plane + k0) * {bytes},
                             pitch * {size},
-                            plane * {size},
+                            plane * {bytes},
                             0,
                             0,
                             0,

@@ -136,9 +136,9 @@ def compile_source(
     """The kernel for operands of `dtype` and a result that is stored as `result`."""
     shape = tile(gemm.KINDS[dtype])
     result = result or dtype
-    put = f"{result}_from_f32" if result in ("f16", "bf16") else result
     names = gemm.names(dtype, shape) | {"run": RUN, "nb": gemm.NB}
-    text = source.format(result=result, put=put, **names)
+    names |= {"turns": dtype != "f16", "bytes": 2 if dtype in ("f16", "bf16") else shape.itemsize}
+    text = source.format(result=result, put=gemm.store_name(result), **names)
     return toolchain.compile_kernel(text, entry, independent=independent)
 
 

@@ -185,14 +185,16 @@ def _tile(shape: Tile) -> str:
     return "\n".join([*text, "  ret void", "}", ""])
 
 
-def compile_transpose(shape: Tile) -> toolchain.Kernel:
-    """`entry(to, from, to stride, from stride, ...)` in bytes: a square as wide as a vector."""
-    return toolchain.compile_ir(
-        lambda: _transpose(shape), f"transpose 1 {shape.kind} {shape.lanes}"
-    )
+def compile_transpose(shape: Tile, *, widens: bool = False) -> toolchain.Kernel:
+    """`entry(to, from, to stride, from stride, ...)` in bytes: a square as wide as a vector.
+
+    With `widens` it is of bf16, and becomes one of f32.
+    """
+    key = f"transpose 1 {shape.kind} {shape.lanes} {widens}"
+    return toolchain.compile_ir(lambda: _transpose(shape, widens), key)
 
 
-def _transpose(shape: Tile) -> str:
+def _transpose(shape: Tile, widens: bool) -> str:
     lanes, size, vector = shape.lanes, shape.itemsize, shape.vector
     text = [
         "define void @entry(i64 %to, i64 %from, i64 %ts, i64 %fs, i64 %u0, i64 %u1, i64 %u2) {",
@@ -202,8 +204,12 @@ def _transpose(shape: Tile) -> str:
             f"  %fo{i} = mul i64 %fs, {i}",
             f"  %fa{i} = add i64 %from, %fo{i}",
             f"  %fp{i} = inttoptr i64 %fa{i} to ptr",
-            f"  %v0_{i} = load {vector}, ptr %fp{i}, align {size}",
         ]
+        text += (
+            _widened(lanes, i)
+            if widens
+            else [f"  %v0_{i} = load {vector}, ptr %fp{i}, align {size}"]
+        )
     # Each step exchanges one bit of the row's number with the same bit of the lane's.
     level, bit = 0, 1
     while bit < lanes:
@@ -225,3 +231,15 @@ def _transpose(shape: Tile) -> str:
             f"  store {vector} %v{level}_{i}, ptr %tp{i}, align {size}",
         ]
     return "\n".join([*text, "  ret void", "}", ""])
+
+
+def _widened(lanes: int, i: int) -> list[str]:
+    """Loads row `i` of a square of bf16 as f32."""
+    half, whole = f"<{lanes} x i16>", f"<{lanes} x i32>"
+    shift = ", ".join(["i32 16"] * lanes)
+    return [
+        f"  %h{i} = load {half}, ptr %fp{i}, align 2",
+        f"  %w{i} = zext {half} %h{i} to {whole}",
+        f"  %s{i} = shl {whole} %w{i}, <{shift}>",
+        f"  %v0_{i} = bitcast {whole} %s{i} to <{lanes} x float>",
+    ]

@@ -240,15 +240,19 @@ def load_name(dtype: str) -> str:
     return f"f32_from_{dtype}" if dtype in ("f16", "bf16") else dtype
 
 
+def store_name(dtype: str) -> str:
+    """The conversion from the accumulator's type to storage."""
+    return f"{dtype}_from_f32" if dtype in ("f16", "bf16") else dtype
+
+
 def names(dtype: str, shape: Tile) -> dict[str, object]:
     """What the templates are filled with."""
-    half = dtype in ("f16", "bf16")
     return {
         "storage": dtype,
         "kind": shape.kind,
         "load": load_name(dtype),
-        "store": f"{dtype}_from_f32" if half else dtype,
-        "direct": not half,
+        "store": store_name(dtype),
+        "direct": dtype == shape.kind,
         "mr": shape.mr,
         "nr": shape.nr,
         "lanes": shape.lanes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracecc.backends.cpu import conv_kernels, toolchain
+from tracecc.backends.cpu import conv_kernels, gemm, toolchain
 from tracecc.backends.cpu import conv_vectors as vectors
 from tracecc.backends.cpu import winograd_kernels as kernels
 from tracecc.backends.cpu import winograd_vectors as code
@@ -44,6 +44,7 @@ class _Problem:
     """A product of planes with filters.
 
     Attributes:
+        dtype: of all operands and the result.
         images, channels, outputs: of source and result.
         source, result: rows and columns.
         low: zeros before the source.
@@ -51,6 +52,7 @@ class _Problem:
         flipped: whether filters are turned around.
     """
 
+    dtype: str
     images: int
     channels: int
     outputs: int
@@ -82,39 +84,45 @@ class _Problem:
 def _fits(g: Geometry) -> bool:
     if not all(0 <= n <= 2 for n in g.low[1:]):
         return False
-    plain = g.dtype == "f32" and g.groups == 1 and g.sizes[0] == 1 and g.low[0] == 0
+    plain = g.dtype in ("f32", "bf16") and g.groups == 1 and g.sizes[0] == 1 and g.low[0] == 0
     return plain and g.window == (1, 3, 3) and g.stride == g.dilation == (1, 1, 1)
 
 
-def _pays(images: int, channels: int, outputs: int, result: Pair, lanes: int) -> bool:
-    """Whether fewer multiplications outweigh the transforms."""
+def _pays(g: Geometry, channels: int, outputs: int, result: Pair) -> bool:
+    """Whether fewer multiplications outweigh the transforms.
+
+    And that these are f32, where a direct sum could multiply pairs of bf16.
+    """
+    images, shape = g.images, gemm.tile_of(g.dtype)
+    lanes = shape.lanes
     tiles = images * -(-result[0] // RESULTS) * -(-result[1] // RESULTS)
     c, o = padded(channels, lanes), padded(outputs, 2 * lanes)
     direct = images * result[0] * result[1] * channels * outputs * 9 / lanes
     products = CELLS * padded(tiles, 8) * c * o / lanes
     turns = tiles * _TURN * (c * -(-o // OUTPUTS) + o) / lanes
-    return (products + turns) / _EFFICIENCY + channels * outputs * _FILTER < direct
+    points = (products + turns) / _EFFICIENCY + channels * outputs * _FILTER
+    return points < direct / shape.numbers
 
 
 def plan_forward(g: Geometry) -> Plan | None:
     """The plan of a convolution, or None where a direct one is better."""
-    if not _fits(g):
+    if not _fits(g) or not _pays(g, g.channels, g.outputs, g.counts[1:]):
         return None
+    source, result, low = g.sizes[1:], g.counts[1:], g.low[1:]
     strides = g.channels * 9, 9
     return _plan(
-        _Problem(
-            g.images, g.channels, g.outputs, g.sizes[1:], g.counts[1:], g.low[1:], strides, False
-        )
+        _Problem(g.dtype, g.images, g.channels, g.outputs, source, result, low, strides, False)
     )
 
 
 def plan_input_grad(g: Geometry) -> Plan | None:
     """The plan of an input's gradient: the convolution with filters turned around."""
-    if not _fits(g):
+    if not _fits(g) or not _pays(g, g.outputs, g.channels, g.sizes[1:]):
         return None
-    low, strides = (2 - g.low[1], 2 - g.low[2]), (9, g.channels * 9)
+    source, result, low = g.counts[1:], g.sizes[1:], (2 - g.low[1], 2 - g.low[2])
+    strides = 9, g.channels * 9
     return _plan(
-        _Problem(g.images, g.outputs, g.channels, g.counts[1:], g.sizes[1:], low, strides, True)
+        _Problem(g.dtype, g.images, g.outputs, g.channels, source, result, low, strides, True)
     )
 
 
@@ -124,18 +132,17 @@ def _turn_stage(source: Ref, temp: int, p: _Problem, size: Pair, channels: int, 
     rows = p.source if source.index == 0 else p.result
     pitch = padded(channels, shape.lanes if source.index == 0 else shape.nr)
     args: list[Ref | int] = [source, planes_ref(temp, 4), channels, 1, *rows, 1, *size]
-    args += [0, *low, vectors.compile_transpose(shape).address, pitch]
+    turn = vectors.compile_transpose(shape, widens=p.dtype == "bf16")
+    args += [0, *low, turn.address, pitch]
     units = p.images * size[0]
-    kernel = compile_source(conv_kernels.TURN, "turn", "f32")
+    kernel = compile_source(conv_kernels.TURN, "turn", p.dtype)
     line = size[1] * pitch
     return Stage(kernel, args, units, max(1, GRAIN // line), bytes=8 * units * line)
 
 
-def _plan(p: _Problem) -> Plan | None:
+def _plan(p: _Problem) -> Plan:
     shape = tile("f32")
     lanes, nr = shape.lanes, shape.nr
-    if not _pays(p.images, p.channels, p.outputs, p.result, lanes):
-        return None
     pitch, panels = padded(p.channels, lanes), -(-p.outputs // nr)
     size = p.plane
     turn = _turn_stage(Ref("input", 0), 0, p, size, p.channels, p.low)
@@ -145,11 +152,11 @@ def _plan(p: _Problem) -> Plan | None:
     points = CELLS * (4 * panels * pitch * nr + kernels.SKEW)
     # Filters that few units use are turned into points where they are used, not through memory.
     inside = tile_blocks <= (MOST_AGAIN if points > LARGE else 1)
-    text = kernels.filters(lanes, flipped=p.flipped)
+    text = kernels.filters(lanes, p.dtype, flipped=p.flipped)
     args: list[Ref | int] = [Ref("input", 1), 0 if inside else Ref("temp", 1)]
     args += [p.outputs, p.channels, pitch, *p.strides]
     args += [(1 if inside else panels) * pitch * nr + kernels.SKEW // 4]
-    args.append(vectors.compile_transpose(shape).address)
+    args.append(vectors.compile_transpose(shape, widens=p.dtype == "bf16").address)
     taps = 4 * nr * padded(9, lanes)
     filters = Stage(
         toolchain.compile_kernel(text, "winograd_filters", independent=True),
@@ -171,7 +178,7 @@ def _plan(p: _Problem) -> Plan | None:
     args += [size[1] * pitch, pitch, p.outputs, *p.result, panels, block, high, output_blocks, mr]
     args += [filters.kernel.address, Ref("args", 1)]
     main = Stage(
-        toolchain.compile_kernel(kernels.forward(lanes), "winograd", independent=True),
+        toolchain.compile_kernel(kernels.forward(lanes, p.dtype), "winograd", independent=True),
         args,
         tile_blocks * output_blocks,
         scratch=4 * (CELLS * block * (pitch + wide) + wide * RESULTS * RESULTS * kernels.RUN)
@@ -213,10 +220,18 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
     """The plan of a weight's gradient, or None where a direct one is better."""
     shape = tile("f32")
     lanes, nr = shape.lanes, shape.nr
-    if not _fits(g) or not _pays(g.images, g.channels, g.outputs, g.counts[1:], lanes):
+    if not _fits(g) or not _pays(g, g.channels, g.outputs, g.counts[1:]):
         return None
     p = _Problem(
-        g.images, g.channels, g.outputs, g.sizes[1:], g.counts[1:], g.low[1:], (0, 0), False
+        g.dtype,
+        g.images,
+        g.channels,
+        g.outputs,
+        g.sizes[1:],
+        g.counts[1:],
+        g.low[1:],
+        (0, 0),
+        False,
     )
     size, result = p.plane, (p.down * RESULTS, p.across * RESULTS)
     pitch, result_pitch = padded(p.channels, lanes), padded(p.outputs, nr)
@@ -230,7 +245,9 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
     products = [
         code.compile_product(lanes, mr, 4, 4 * lanes, adds=adds).address for adds in (False, True)
     ]
-    back = toolchain.compile_epilogue(kernels.back(lanes), "winograd_back", independent=True)
+    back = toolchain.compile_epilogue(
+        kernels.back(lanes, p.dtype), "winograd_back", independent=True
+    )
     sums = Ref("temp", 2) if parts > 1 else 0
     args: list[Ref | int] = [planes_ref(0, 4), planes_ref(1, 4), sums]
     args += [code.compile_load(lanes, gradient=gradient).address for gradient in (False, True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from fractions import Fraction
 
+from tracecc.backends.cpu.gemm import load_name, store_name
 from tracecc.backends.cpu.winograd_transform import (
     CELLS,
     FILTER,
@@ -53,7 +54,7 @@ def _filled(source: str, matrix: Matrix, size: int, load: str, store: str, inden
 # vectors in scratch memory; the points follow there too if no place is given for them.
 _FILTERS = """
 def winograd_filters(args, begin, end, scratch):
-    w = f32_ptr(args, 0)
+    w = @storage_ptr(args, 0)
     target = i64_arg(args, 1)
     o = f32_at(target if target != 0 else scratch + @taps)
     s = f32_at(scratch)
@@ -74,14 +75,14 @@ def winograd_filters(args, begin, end, scratch):
             if j + @lanes <= cols and at + (@lanes - 1) * row + @taken <= total:
                 for k in range(0, 9, @lanes):
                     to = scratch + (k * @nr + j) * 4
-                    source = i64_arg(args, 0) + (at + k) * 4
-                    call_epilogue(turn, to, source, @nr * 4, row * 4, 0, 0, 0)
+                    source = i64_arg(args, 0) + (at + k) * @bytes
+                    call_epilogue(turn, to, source, @nr * 4, row * @bytes, 0, 0, 0)
             else:
                 for k in range(9):
                     for q in range(@lanes):
                         s[k * @nr + j + q] = f32(0)
                     for q in range(minimum(@lanes, cols - j)):
-                        s[k * @nr + j + q] = w[at + q * row + k]
+                        s[k * @nr + j + q] = @load(w[at + q * row + k])
         to = (u if target != 0 else u - begin) * @nr
         for j in range(@nr):
             @transform
@@ -90,7 +91,7 @@ def winograd_filters(args, begin, end, scratch):
 # Sums of (cell, channel, output) in memory, of `rows` channels and `cols` outputs, to filters.
 _BACK = """
 def winograd_back(args, tile, ldt, row0, rows, col0, cols):
-    o = f32_ptr(args, 1)
+    o = @storage_ptr(args, 1)
     s = f32_at(tile)
     channels = i64_arg(args, 3)
     wide = i64_arg(args, 6)
@@ -137,7 +138,7 @@ def winograd(args, begin, end, scratch):
     planes = i64_arg(args, 0)
     filters = i64_arg(args, 1)
     out = i64_arg(args, 2)
-    o = f32_ptr(args, 2)
+    o = @storage_ptr(args, 2)
     epilogue = i64_arg(args, 3)
     epilogue_args = i64_arg(args, 4)
     load_tile = i64_arg(args, 5)
@@ -208,7 +209,7 @@ def winograd(args, begin, end, scratch):
             run = minimum(minimum(across - n % across, count - i), @run)
             ys = minimum(4, height - y)
             xs = minimum(run * 4, width - x)
-            if epilogue == 0 and ys == 4 and xs == run * 4 and rows % @lanes == 0:
+            if @direct and epilogue == 0 and ys == 4 and xs == run * 4 and rows % @lanes == 0:
                 for k in range(run):
                     for q in range(0, rows, @lanes):
                         to = out + (((row + q) * height + y) * width + x + k * 4) * 4
@@ -239,7 +240,7 @@ def winograd(args, begin, end, scratch):
                         for b in range(ys):
                             to = ((row + q) * height + y + b) * width + x
                             for k in range(xs):
-                                o[to + k] = t[(q * 4 + b) * line + k]
+                                o[to + k] = @store(t[(q * 4 + b) * line + k])
             i += run
 """
 
@@ -334,8 +335,16 @@ def group(lanes: int) -> int:
     return min(8, lanes)
 
 
-def _text(source: str, lanes: int) -> str:
-    names = {"@cells": CELLS, "@lanes": lanes, "@nr": 2 * lanes, "@run": RUN, "@skew": SKEW}
+def _text(source: str, lanes: int, dtype: str = "f32") -> str:
+    """The source for operands and results of a dtype."""
+    names: dict[str, object] = {
+        "@storage": dtype,
+        "@bytes": 4 if dtype == "f32" else 2,
+        "@load": load_name(dtype),
+        "@store": store_name(dtype),
+        "@direct": dtype == "f32",
+    }
+    names |= {"@cells": CELLS, "@lanes": lanes, "@nr": 2 * lanes, "@run": RUN, "@skew": SKEW}
     names |= {
         "@taps": 8 * lanes * padded(9, lanes),
         "@taken": padded(9, lanes),
@@ -347,19 +356,19 @@ def _text(source: str, lanes: int) -> str:
 
 
 @functools.cache
-def filters(lanes: int, *, flipped: bool) -> str:
+def filters(lanes: int, dtype: str, *, flipped: bool) -> str:
     """A weight's filters, turned around if ``flipped``, to points [cell, panel, channel, nr]."""
     load = "s[(8 - {n}) * @nr + j]" if flipped else "s[{n} * @nr + j]"
     store = "o[to + {n} * cell + j] = {value}"
-    return _text(_filled(_FILTERS, FILTER, TAPS, load, store, 12), lanes)
+    return _text(_filled(_FILTERS, FILTER, TAPS, load, store, 12), lanes, dtype)
 
 
 @functools.cache
-def back(lanes: int) -> str:
+def back(lanes: int, dtype: str) -> str:
     """Sums at points to filters, as an epilogue of the products."""
     load = "s[{n} * ldt + here]"
-    store = "o[to + {n}] = {value}"
-    return _text(_filled(_BACK, FILTER_GRADIENT, SIZE, load, store, 12), lanes)
+    store = "o[to + {n}] = @store({value})"
+    return _text(_filled(_BACK, FILTER_GRADIENT, SIZE, load, store, 12), lanes, dtype)
 
 
 @functools.cache
@@ -369,9 +378,9 @@ def finish(lanes: int) -> str:
 
 
 @functools.cache
-def forward(lanes: int) -> str:
+def forward(lanes: int, dtype: str) -> str:
     """Tiles to points, products with the filters, and back to pixels."""
-    return _text(_FORWARD, lanes)
+    return _text(_FORWARD, lanes, dtype)
 
 
 @functools.cache
