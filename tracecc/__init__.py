@@ -75,6 +75,8 @@ _OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
     pixel_unshuffle poisson_nll_loss prelu relu_ rms_norm rrelu rrelu_ selu selu_ threshold
     threshold_ triplet_margin_loss"""
 _FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
+_WINDOWS = "bartlett_window blackman_window hamming_window hann_window kaiser_window"
+_FROM |= dict.fromkeys(_WINDOWS.split(), "tracecc.signal.periodic")
 _MODULES = (
     "amp",
     "backends",

@@ -77,7 +77,7 @@ METHODS = """
     frexp heaviside index_reduce isreal ldexp logaddexp2 mode mvlgamma nanquantile narrow_copy
     quantile resolve_conj resolve_neg select_scatter sgn slice_scatter trace unique_consecutive
     gcd i0 igamma igammac lcm nextafter unsafe_chunk unsafe_split unsafe_split_with_sizes
-    as_strided_scatter nonzero_static histogram logdet
+    as_strided_scatter nonzero_static histogram istft logdet stft
 """
 
 IN_PLACE = """

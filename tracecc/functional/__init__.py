@@ -26,6 +26,7 @@ from tracecc.functional import (
     shape,
     solving,
     sorting,
+    spectrogram,
     subscript,
 )
 
@@ -60,6 +61,7 @@ PUBLIC: dict[ModuleType, str] = {
         scatter scatter_add scatter_reduce take take_along_dim tril triu""",
     sorting: """argsort argwhere bincount bucketize histc isin kthvalue masked_scatter masked_select
         median msort nanmedian nonzero repeat_interleave searchsorted sort topk unique""",
+    spectrogram: "istft stft",
     subscript: "index_put",
     linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cross dot einsum ger
         inner kron matmul mm mv outer tensordot trace vdot""",
