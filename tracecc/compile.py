@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import inspect
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracecc.backends import Executable, get_backend
@@ -41,6 +43,18 @@ def build(
     entry.epoch = epoch.count
     entry.seconds = time.perf_counter() - started
     return entry
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Graphs are many objects that live on: looking for dead cycles among them only takes time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def trace(function: Callable, leaves: list[Any], structure: Any, names: list[str]) -> Capture:
@@ -156,7 +170,8 @@ class CompiledFunction:
                 return entry
             why = self._reason(key, leaves)
             names = _leaf_names(self.function, args, kwargs)
-            entry = build(self.function, leaves, structure, names, key)
+            with _without_collection():
+                entry = build(self.function, leaves, structure, names, key)
             entries = self._entries.setdefault(key, [])
             entries.append(entry)
             del entries[:-MOST_ENTRIES]

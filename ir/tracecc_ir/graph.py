@@ -19,6 +19,9 @@ from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.types import TensorType, type_of_array
 
 
+HOLDERS = ("control", "kernel")  # the kinds of op whose attributes may hold graphs
+
+
 class Loc(NamedTuple):
     """Where in the user's program a node comes from; printed ``digits.py:31 forward``."""
 
@@ -270,7 +273,7 @@ def rebuild(
         inputs = [values[v] for v in node.inputs]
         found = visit(b, node, inputs) if visit is not None else None
         if found is None:
-            attrs = map_regions(node.attrs, regions) if regions is not None else node.attrs
+            attrs = node.attrs if regions is None else map_regions(node, regions)
             types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
             found = b.append(Node(node.op, inputs, attrs, types, names, node.loc, node.why))
         for old, new in zip(node.outputs, found, strict=True):
@@ -291,9 +294,11 @@ def replay(graph: Graph, arguments: Sequence[Expr]) -> tuple[Expr, ...]:
     return tuple(exprs[v] for v in graph.outputs)
 
 
-def map_regions(attrs: Attrs, change: Callable[[Graph], Graph]) -> dict[str, Any]:
-    """Attributes with ``change`` applied to every graph in them."""
-    return {k: _map_region(v, change) for k, v in attrs.items()}
+def map_regions(node: Node, change: Callable[[Graph], Graph]) -> dict[str, Any]:
+    """A node's attributes with ``change`` applied to every graph in them."""
+    if node.op.kind not in HOLDERS:
+        return node.attrs
+    return {k: _map_region(v, change) for k, v in node.attrs.items()}
 
 
 def _map_region(value: Any, change: Callable[[Graph], Graph]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracecc_ir.graph import Builder, Graph, Node, Update, map_regions
+from tracecc_ir.graph import HOLDERS, Builder, Graph, Node, Update, map_regions
 
 
 def dce(graph: Graph) -> Graph:
@@ -27,6 +27,8 @@ def dce(graph: Graph) -> Graph:
     for node in reversed(graph.nodes):
         if node in needed:
             needed.update(v.node for v in node.inputs)
+    if all(n in needed and n.op.kind not in HOLDERS for n in graph.nodes):
+        return graph
     b = Builder(graph.name)
     values = {v: b.input(v.type, v.name) for v in graph.inputs}
     for s in graph.state:
@@ -35,7 +37,7 @@ def dce(graph: Graph) -> Graph:
         if node not in needed:
             continue
         types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
-        attrs, inputs = map_regions(node.attrs, dce), [values[v] for v in node.inputs]
+        attrs, inputs = map_regions(node, dce), [values[v] for v in node.inputs]
         made = Node(node.op, inputs, attrs, types, names, node.loc, node.why)
         values.update(zip(node.outputs, b.append(made), strict=True))
     b.graph.outputs = [values[v] for v in graph.outputs]

@@ -7,6 +7,7 @@ tiles of a product. Groups grow along the edges that save most bytes, products l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from tracecc_ir.dims import Dim
@@ -92,24 +93,26 @@ class _Plan:
         for node in self.nodes:
             for v in dict.fromkeys(node.inputs):
                 self.users.setdefault(v, []).append(node)
-        self.group: dict[Node, Group] = {}
-        for i, node in enumerate(self.nodes):
-            self.group[node] = group_of(node, i)
+        self.position = {node: i for i, node in enumerate(self.nodes)}
+        self.group = {node: group_of(node, i) for node, i in self.position.items()}
+        self.fuses = functools.cache(fusible)
         self.refused: dict[tuple[Node, Node], str] = {}
         self.tried: set[tuple[Group, int, Group, int]] = set()
         self._link()
 
     def _link(self) -> None:
         self.after: dict[Group, set[Group]] = {g: set() for g in self.group.values()}
+        self.before: dict[Group, set[Group]] = {g: set() for g in self.after}
         for node in self.nodes:
             for v in node.inputs:
                 if v.node is not None and self.group[v.node] is not self.group[node]:
                     self.after[self.group[v.node]].add(self.group[node])
+                    self.before[self.group[node]].add(self.group[v.node])
 
     def grow(self) -> None:
         """Merges along edges by bytes saved until nothing changes, then siblings sharing reads."""
         edges = [(v.node, n) for n in self.nodes for v in dict.fromkeys(n.inputs) if v.node]
-        edges = [e for e in edges if (fusible(e[0]) or is_anchor(e[0])) and fusible(e[1])]
+        edges = [e for e in edges if (self.fuses(e[0]) or is_anchor(e[0])) and self.fuses(e[1])]
         edges.sort(key=_worth)
         changed = True
         while changed:
@@ -122,12 +125,12 @@ class _Plan:
     def _merge_siblings(self) -> bool:
         changed = False
         for readers in self.users.values():
-            first = next((n for n in readers if fusible(n)), None)
+            first = next((n for n in readers if self.fuses(n)), None)
             if first is None or len(readers) > 64:
                 continue
             for other in readers:
                 a, b = self.group[first], self.group[other]
-                if a is not b and fusible(other) and same_space(a, b):
+                if a is not b and self.fuses(other) and same_space(a, b):
                     changed |= self._merge(first, other)
         return changed
 
@@ -145,29 +148,39 @@ class _Plan:
         a.absorb(b)
         for node in b.nodes:
             self.group[node] = a
-        self.after[a] = (self.after[a] | self.after.pop(b)) - {a, b}
-        for targets in self.after.values():
-            if b in targets:
-                targets.discard(b)
-                targets.add(a)
-        self.after[a].discard(a)
+        for there, back in ((self.after, self.before), (self.before, self.after)):
+            there[a].discard(b)
+            for g in there.pop(b) - {a}:
+                there[a].add(g)
+                back[g].discard(b)
+                back[g].add(a)
         return True
 
     def _cycle(self, a: Group, b: Group) -> str:
         """Refuses if a third group lies on a path between the two; no path runs against an edge."""
         linked = b in self.after[a]
-        for start, end in ((a, b),) if linked else ((a, b), (b, a)):
-            seen = {start, end}
-            stack = [g for g in self.after[start] if g is not end]
-            while stack:
-                g = stack.pop()
-                if g in seen:
-                    continue
-                seen.add(g)
-                if end in self.after[g]:
-                    return "another step lies between the two"
-                stack.extend(self.after[g])
-        return ""
+        ways = ((a, b),) if linked else ((a, b), (b, a))
+        found = any(self._detour(start, end) for start, end in ways)
+        return "another step lies between the two" if found else ""
+
+    def _detour(self, start: Group, end: Group) -> bool:
+        """Whether a path of two edges or more leads there, looked for from both ends in turn."""
+        below, above = self.after[start] - {end}, self.before[end] - {start}
+        if not below.isdisjoint(above):
+            return True
+        down, up = list(below), list(above)
+        while down and up:
+            for g in self.after[down.pop()] - below:
+                if g in above:
+                    return True
+                below.add(g)
+                down.append(g)
+            for g in self.before[up.pop()] - above:
+                if g in below:
+                    return True
+                above.add(g)
+                up.append(g)
+        return False
 
     def _between(self, producer: Node, consumer: Node) -> str:
         """The reason that was found for another edge of the same two groups."""
@@ -219,7 +232,7 @@ class _Plan:
 
     def _kernel(self, group: Group, new: dict[Value, Value]) -> Node:
         inside = set(group.nodes)
-        nodes = [n for n in self.nodes if n in inside]
+        nodes = sorted(group.nodes, key=self.position.__getitem__)
         outer = dict.fromkeys(v for n in nodes for v in n.inputs if v.node not in inside)
         leaving = [
             v

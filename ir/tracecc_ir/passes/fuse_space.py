@@ -108,12 +108,14 @@ class Group:
         space: None for maps and around products.
         first: the place of its first node in the graph.
         anchor: the product whose tiles the other nodes finish.
+        elements: of its largest result.
     """
 
-    __slots__ = ("anchor", "first", "nodes", "space")
+    __slots__ = ("anchor", "elements", "first", "nodes", "space")
 
     def __init__(self, nodes: list[Node], space: Space | None, first: int, anchor: Node | None):
         self.nodes, self.space, self.first, self.anchor = nodes, space, first, anchor
+        self.elements = _largest(v for n in nodes for v in n.outputs)
 
     @property
     def kind(self) -> str:
@@ -126,6 +128,7 @@ class Group:
         self.space = self.space or other.space
         self.first = min(self.first, other.first)
         self.anchor = self.anchor or other.anchor
+        self.elements = max(self.elements, other.elements)
 
 
 def group_of(node: Node, position: int) -> Group:
@@ -138,11 +141,7 @@ def same_space(a: Group, b: Group) -> bool:
     """Whether siblings (groups that read one value) go over the same loop."""
     if a.space or b.space or a.anchor or b.anchor:
         return a.space is not None and a.space == b.space
-    return _elements(a) == _elements(b)
-
-
-def _elements(group: Group) -> int:
-    return _largest(v for n in group.nodes for v in n.outputs)
+    return a.elements == b.elements
 
 
 def _largest(values: Iterable[Value]) -> int:

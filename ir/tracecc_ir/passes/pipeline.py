@@ -28,10 +28,10 @@ debug = False
 
 
 def clean(graph: Graph) -> Graph:
-    """Simplify, fold, cse and dce until the ops of the graph stay the same."""
+    """Simplify (which folds), cse and dce until the ops of the graph stay the same."""
     for _ in range(ROUNDS):
         before = _census(graph)
-        for each in (simplify, fold, cse, dce):
+        for each in (simplify, cse, dce):
             graph = _checked(each, graph)
         if _census(graph) == before:
             break
