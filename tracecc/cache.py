@@ -1,8 +1,9 @@
-"""The disk cache of compiled kernels: checksums, atomic writes, bounded size, never fatal."""
+"""The disk cache of kernels and fused graphs: checksums, atomic writes, bounded, never fatal."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -13,6 +14,7 @@ from tracecc import config
 _MAGIC = b"tracecc1"
 _HEADER = len(_MAGIC) + 2 * hashlib.sha256().digest_size
 _SUFFIX = ".kernel"
+GRAPHS = ".graph"  # the suffix of graphs
 _written = 0  # bytes stored by this process since it last looked at the size of the cache
 
 
@@ -32,32 +34,43 @@ def enabled() -> bool:
     return config.get_int("TRACECC_CACHE_SIZE") > 0
 
 
-def get(key: str) -> bytes | None:
+@functools.cache
+def fingerprint(folder: pathlib.Path, pattern: str = "**/*.py") -> str:
+    """A digest of the source files of a folder, for keys of what they compute."""
+    files = hashlib.sha256()
+    for file in sorted(folder.glob(pattern)):
+        files.update(str(file.relative_to(folder)).encode() + b"\0")
+        files.update(file.read_bytes())
+    return files.hexdigest()
+
+
+def get(key: str, suffix: str = _SUFFIX) -> bytes | None:
     """The bytes stored under `key`; None if there are none or the entry is not to be trusted."""
     if not enabled():
         return None
     try:
-        entry = path(key).read_bytes()
+        entry = path(key, suffix).read_bytes()
     except OSError:
         return None
     data = entry[_HEADER:]
     return data if entry[:_HEADER] == _header(key, data) else None
 
 
-def put(key: str, data: bytes, source: str = "") -> pathlib.Path | None:
+def put(key: str, data: bytes, source: str = "", suffix: str = _SUFFIX) -> pathlib.Path | None:
     """Stores bytes under a key. A folder that cannot be written is silently left as it is.
 
     Args:
         key: any text; equal keys must mean equal data.
         data: what `get` will return.
         source: readable text stored beside the entry (the kernel's source), never read back.
+        suffix: of the file, by which kernels and graphs are told apart.
 
     Returns:
         The path of the source file (the entry if there is no source); None if nothing was stored.
     """
     if not enabled():
         return None
-    target = path(key)
+    target = path(key, suffix)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source:
@@ -70,11 +83,12 @@ def put(key: str, data: bytes, source: str = "") -> pathlib.Path | None:
 
 
 def info() -> dict[str, str | int]:
-    """Where the cache is, how many kernels it holds, and their size in bytes."""
+    """Where the cache is, how many kernels and graphs it holds, and their size in bytes."""
     files = _files()
     return {
         "folder": str(config.cache_dir()),
         "kernels": sum(file.suffix == _SUFFIX for file, _ in files),
+        "graphs": sum(file.suffix == GRAPHS for file, _ in files),
         "bytes": sum(status.st_size for _, status in files),
         "limit": config.get_int("TRACECC_CACHE_SIZE") << 20,
     }
@@ -122,7 +136,7 @@ def _bound(size: int) -> None:
 def _files() -> list[tuple[pathlib.Path, os.stat_result]]:
     found = []
     for file in config.cache_dir().glob("[0-9a-f][0-9a-f]/*"):
-        if file.suffix in (_SUFFIX, ".py", ".part"):
+        if file.suffix in (_SUFFIX, GRAPHS, ".py", ".part"):
             with contextlib.suppress(OSError):
                 found.append((file, file.stat()))
     return found

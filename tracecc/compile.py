@@ -21,6 +21,7 @@ from tracecc.trace.debug import report_trace, run_passes
 from tracecc.trace.entry import Entry
 from tracecc.trace.partition import partition
 from tracecc.trace.signature import shown, signature
+from tracecc.trace.stages import Stages
 from tracecc_ir.graph import Graph
 
 
@@ -29,14 +30,15 @@ def build(
 ) -> Entry:
     """user function -> tracer -> graph -> passes -> schedule -> kernels -> executable."""
     started = time.perf_counter()
-    captured = trace(function, leaves, structure, names)
+    with _without_collection():
+        captured = trace(function, leaves, structure, names)
     if captured.cotangents:
         joint = run_passes(captured.graph, until="simplified")[-1][1]
         halves = partition(joint, captured.outputs, len(captured.cotangents))
         stages, forward = lower(halves.forward)
         _, backward = lower(halves.backward)
         entry = Entry(key, captured, stages, forward, backward, halves.saved)
-        entry.stages["traced"] = captured.graph
+        stages.traced = captured.graph
     else:
         stages, forward = lower(captured.graph)
         entry = Entry(key, captured, stages, forward)
@@ -91,12 +93,12 @@ def _written_aliases(captured: Capture, leaves: list[Any]) -> frozenset[int]:
     return frozenset(found)
 
 
-def lower(graph: Graph) -> tuple[dict[str, Graph], Executable]:
+def lower(graph: Graph) -> tuple[Stages, Executable]:
     """Runs the passes and hands the result to the backend."""
     backend = get_backend("cpu")
-    stages = dict(run_passes(graph, target=backend))
-    executable = backend.compile_graph(stages["fused"])
-    return stages, executable
+    with _without_collection():
+        stages = Stages(graph, backend)
+    return stages, backend.compile_graph(stages.fused)
 
 
 # Graphs kept per signature: a function whose guards fail at every call must not fill the memory.
@@ -170,8 +172,7 @@ class CompiledFunction:
                 return entry
             why = self._reason(key, leaves)
             names = _leaf_names(self.function, args, kwargs)
-            with _without_collection():
-                entry = build(self.function, leaves, structure, names, key)
+            entry = build(self.function, leaves, structure, names, key)
             entries = self._entries.setdefault(key, [])
             entries.append(entry)
             del entries[:-MOST_ENTRIES]

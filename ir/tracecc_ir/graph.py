@@ -18,7 +18,6 @@ from tracecc_ir.errors import TypeRuleError
 from tracecc_ir.op import Attrs, Expr, Op
 from tracecc_ir.types import TensorType, type_of_array
 
-
 HOLDERS = ("control", "kernel")  # the kinds of op whose attributes may hold graphs
 
 

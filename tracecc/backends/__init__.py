@@ -42,6 +42,9 @@ class Executable(Protocol):
 class Backend(Target, Protocol):
     """A target."""
 
+    def identity(self) -> str:
+        """What the passes' results depend on besides the graph: the machine and this version."""
+
     def compile_graph(self, graph: Graph) -> Executable:
         """Compiles a graph with concrete shapes that went through the pipeline."""
 

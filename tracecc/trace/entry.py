@@ -17,6 +17,7 @@ from tracecc.tensor import Tensor, wrap
 from tracecc.trace import read
 from tracecc.trace.again import Operands, gradient_body, gradients
 from tracecc.trace.capture import Capture, GradEffect, Result
+from tracecc.trace.stages import Stages
 from tracecc.views import view
 from tracecc_ir.graph import Graph
 from tracecc_ir.types import TensorType
@@ -35,7 +36,7 @@ class Entry:
 
     key: Any
     capture: Capture
-    stages: dict[str, Graph]
+    stages: Stages
     forward: Executable
     backward: Executable | None = None
     saved: list[tuple[str, int]] = field(default_factory=list)

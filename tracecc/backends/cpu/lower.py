@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from tracecc import cache
 from tracecc.backends.cpu import attention, attention_layout, library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_epilogue import emit_epilogue
@@ -12,6 +15,7 @@ from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
 from tracecc.backends.cpu.layout import plain_products
 from tracecc.backends.cpu.regions import REGIONS
+from tracecc.backends.cpu.target import target
 from tracecc.backends.schedule import schedule
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph, Node
@@ -70,6 +74,14 @@ def _ready(graph: Graph) -> Graph:
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
     return attention_layout.as_steps(plain_products(graph))
+
+
+@functools.cache
+def identity() -> str:
+    """The machine and the sources of this backend."""
+    goal = target()
+    machine = f"{goal.triple} {goal.cpu} {goal.features} {goal.vector_bits}"
+    return f"{machine} {cache.fingerprint(pathlib.Path(__file__).parent)}"
 
 
 def takes(node: Node) -> bool:
