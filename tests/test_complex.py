@@ -272,3 +272,54 @@ def test_printing_shows_both_parts():
     assert repr(tc.tensor(-0.5j, dtype=tc.complex128)) == (
         "tensor(-0.-0.5000j, dtype=tracecc.complex128)"
     )
+
+
+OPTIMIZERS = {
+    "SGD": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.01},
+    "Adam": {"lr": 0.05, "amsgrad": True},
+    "AdamW": {"lr": 0.05},
+    "Adamax": {"lr": 0.05},
+    "NAdam": {"lr": 0.05},
+    "RAdam": {"lr": 0.05},
+    "RMSprop": {"lr": 0.05, "centered": True, "momentum": 0.5},
+    "Adagrad": {"lr": 0.1, "initial_accumulator_value": 0.1},
+    "Adadelta": {"lr": 1.0},
+    "ASGD": {"lr": 0.01},
+    "Rprop": {"lr": 0.05},
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_treat_complex_parameters_as_pytorch_does(name, compiled):
+    torch = pytest.importorskip("torch")
+    found = []
+    for t in (torch, tc):
+        z, w, _ = (t.tensor(a) for a in operands())
+        z.requires_grad_()
+        optimizer = getattr(t.optim, name)([z], **OPTIMIZERS[name])
+
+        def step(t=t, z=z, w=w, optimizer=optimizer):
+            optimizer.zero_grad()
+            (((z @ w.mH).abs() ** 2).sum() + z.real.sum()).backward()
+            optimizer.step()
+
+        run = tc.compile(step) if compiled and t is tc else step
+        for _ in range(6):
+            run()
+        found.append(z)
+    ours, theirs = (z.detach().numpy() for z in found[::-1])
+    np.testing.assert_allclose(ours, theirs, 1e-6, 1e-6)
+
+
+def test_modules_convert_to_complex_types():
+    layer = tc.nn.Linear(3, 2).to(tc.complex64)
+    assert layer.weight.dtype is tc.complex64
+    z = tc.randn(4, 3, dtype=tc.complex64)
+    expected = z.numpy() @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    np.testing.assert_allclose(layer(z).detach().numpy(), expected, 1e-5, 1e-6)
+    assert tc.ones(2).type_as(z).dtype is tc.complex64
+    layer.weight.grad = layer.weight.detach() * 2
+    size = np.linalg.norm(layer.weight.grad.numpy())
+    assert tc.nn.utils.clip_grad_norm_([layer.weight], 1.0).item() == pytest.approx(size, rel=1e-5)

@@ -47,6 +47,7 @@ from tracecc.tensor_methods import (
     to,
     tolist,
     type_,
+    type_as,
     zero_,
 )
 from tracecc_ir.types import DTYPES
@@ -253,7 +254,7 @@ def _attach_methods() -> None:
         setattr(Tensor, name, getattr(shape, name))
     plain: list[Callable] = [zero_, fill_, copy_, resize_, to, cpu, cuda, item, tolist, numpy]
     plain += [backward, requires_grad_, detach_, register_hook, retain_grad, size, stride, data_ptr]
-    plain += [register_post_accumulate_grad_hook, take, put]
+    plain += [register_post_accumulate_grad_hook, take, put, type_as]
     for method in plain:
         setattr(Tensor, method.__name__, method)
     renamed: dict[str, Callable] = {

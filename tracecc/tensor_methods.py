@@ -102,6 +102,11 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     return to_dtype(self, check_dtype(dtype))
 
 
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """Converted to the dtype of ``other``; itself if it has that dtype."""
+    return to_dtype(self, other.dtype)
+
+
 def conversion(name: str, dtype: DType) -> Callable:
     def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return to_dtype(self, dtype)

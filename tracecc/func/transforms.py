@@ -41,9 +41,10 @@ class _Inputs:
 
 
 def _differentiable(t: Any) -> Tensor:
-    if not isinstance(t, Tensor) or not t.is_floating_point():
+    if not isinstance(t, Tensor) or not t.dtype.is_inexact:
         raise RuntimeError(
-            f"a differentiated argument must consist of floating point tensors, given {t!r}"
+            "a differentiated argument must consist of floating point or complex tensors, given "
+            f"{t!r}"
         )
     return t.view(t.shape) if t.requires_grad else t.detach().requires_grad_()
 

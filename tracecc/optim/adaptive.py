@@ -13,6 +13,7 @@ from tracecc.optim.optimizer import (
     State,
     check,
     count,
+    filled,
     like,
     number,
     write,
@@ -64,7 +65,7 @@ class Adagrad(Optimizer):
 
     def init_state(self, p: Tensor, group: Group) -> dict[str, Callable[[], Tensor]]:
         start = group["initial_accumulator_value"]
-        return {"step": number(), "sum": lambda: tc.full(p.shape, start, dtype=p.dtype)}
+        return {"step": number(), "sum": filled(p, start)}
 
     def update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:
         t = count(state)
@@ -225,7 +226,7 @@ class Rprop(Optimizer):
         return {
             "step": number(),
             "prev": zeros(p),
-            "step_size": lambda: tc.full(p.shape, start, dtype=p.dtype),
+            "step_size": filled(p, start),
         }
 
     def update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:

@@ -192,6 +192,9 @@ class Optimizer:
         self._updates.run()
 
     def _update(self, p: Tensor, g: Tensor, state: State, hyper: Hyper) -> None:
+        if p.is_complex():  # pairs of real numbers
+            p, g = tc.view_as_real(p), tc.view_as_real(g)
+            state = {k: _as_real(s) for k, s in state.items()}
         maximize = "maximize" in hyper.group and hyper("maximize")
         self.update(p, -g if maximize else g, state, hyper)
 
@@ -317,6 +320,11 @@ class Optimizer:
         self._pre_hooks, self._post_hooks = OrderedDict(), OrderedDict()
 
 
+def _as_real(value: Any) -> Any:
+    is_complex = isinstance(value, Tensor) and value.is_complex()
+    return tc.view_as_real(value) if is_complex else value
+
+
 def _ids(group: Group, number: dict[int, int]) -> list[int]:
     return [number[id(p)] for p in group["params"]]
 
@@ -324,6 +332,12 @@ def _ids(group: Group, number: dict[int, int]) -> list[int]:
 def zeros(p: Tensor) -> Callable[[], Tensor]:
     """Makes zeros of ``p``'s type."""
     return lambda: tc.zeros(p.shape, dtype=p.dtype)
+
+
+def filled(p: Tensor, value: float) -> Callable[[], Tensor]:
+    """Makes one number everywhere, of ``p``'s type: in both parts of a complex one."""
+    number = complex(value, value) if p.is_complex() else value
+    return lambda: tc.full(p.shape, number, dtype=p.dtype)
 
 
 def number(value: float = 0.0) -> Callable[[], Tensor]:

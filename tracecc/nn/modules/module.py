@@ -377,18 +377,19 @@ class Module(Saving):
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Moves and casts, in place: ``to(device)``, ``to(dtype)``, ``to(tensor)``.
 
-        A dtype changes floating point parameters and buffers only.
+        A dtype changes floating point and complex parameters and buffers only.
         """
         given = [*args, *kwargs.values()]
         dtypes = [a if isinstance(a, DType) else a.dtype for a in given if hasattr(a, "dtype")]
         dtypes += [a for a in given if isinstance(a, DType)]
-        if dtypes and dtypes[0].kind != "float":
+        if dtypes and not dtypes[0].is_inexact:
             raise TypeError(
-                f"nn.Module.to only accepts floating point dtypes, given {dtypes[0].public}"
+                "nn.Module.to only accepts floating point or complex dtypes, given "
+                f"{dtypes[0].public}"
             )
 
         def move(t: Any) -> Tensor:
-            if t.dtype.kind == "float" or not dtypes:
+            if t.dtype.is_inexact or not dtypes:
                 return t.to(*args, **kwargs)
             places = [a for a in args if not isinstance(a, DType) and not hasattr(a, "dtype")]
             return t.to(*places) if places else t

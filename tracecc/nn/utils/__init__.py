@@ -54,7 +54,7 @@ def get_total_norm(
     Raises:
         RuntimeError: it is not finite and ``error_if_nonfinite`` is set.
     """
-    every = list(tensors)
+    every = [t.abs() if t.is_complex() else t for t in tensors]
     if not every:
         return tc.as_tensor(0.0)
     p = float(norm_type)
