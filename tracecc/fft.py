@@ -1,6 +1,7 @@
 """`torch.fft`: discrete Fourier transforms."""
 
 from tracecc.arguments import check_all
+from tracecc.casts import wrap_all
 from tracecc.functional.fourier import (
     fft,
     fft2,
@@ -51,4 +52,5 @@ __all__ = [
     "rfftn",
 ]
 
+wrap_all(globals(), __all__, "fft.")
 check_all(globals(), __all__, "fft_")

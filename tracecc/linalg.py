@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracecc.arguments import check_all
+from tracecc.casts import wrap_all
 from tracecc.functional.complex import conj
 from tracecc.functional.core import arange_like, emit, expanded, reshaped
 from tracecc.functional.factor import cholesky as _cholesky
@@ -168,4 +169,5 @@ def vander(x: Tensor, N: int | None = None) -> Tensor:
     return cumprod(where(eq(power, 0), 1, expanded(base, shape)), -1)
 
 
+wrap_all(globals(), (n for n in __all__ if n != "LinAlgError"), "linalg.")
 check_all(globals(), __all__, "linalg_")

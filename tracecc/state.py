@@ -19,6 +19,7 @@ class _ThreadState(threading.local):
     grad_enabled: bool = True
     inference: bool = False
     autocast: DType | None = None
+    casts: dict[Any, Any] | None = None  # of parameters, while a region lasts
     trace: Tracer | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,14 @@ class autocast:
     """Inside, matrix products and convolutions cast their operands to ``dtype``.
 
     A context manager and a decorator; regions nest, and one with ``enabled=False`` ends casting.
-    float64 tensors are left alone. Inside a compiled function the casts are part of the graph.
+    float64 tensors are left alone. Inside a compiled function the casts are part of the graph;
+    outside, what a parameter was cast to is kept until the outermost region ends.
 
     Args:
         device_type: "cpu" (accepted: "cuda").
-        dtype: bfloat16 (the default) or float16.
+        dtype: bfloat16 (the default) or float16; any other warns, and the region casts nothing.
         enabled: whether the region casts.
-        cache_enabled: accepted for PyTorch's sake.
+        cache_enabled: whether casts of parameters are kept; by default as outside.
 
     >>> import tracecc as tc
     >>> with tc.autocast("cpu"):
@@ -41,25 +43,32 @@ class autocast:
                 f"User specified an unsupported autocast device_type '{device_type}'"
             )
         self.device, self.fast_dtype = device_type, bf16 if dtype is None else dtype
-        if self.fast_dtype not in (bf16, f16):
-            raise RuntimeError(
-                f"In CPU autocast the dtype must be bfloat16 or float16, given {dtype!r}"
+        if enabled and self.fast_dtype not in (bf16, f16):
+            warnings.warn(
+                "autocast casts to bfloat16 or float16 only; this region casts nothing, given "
+                f"dtype={dtype!r}",
+                stacklevel=2,
             )
-        self._enabled = enabled
-        self._before: list[DType | None] = []
+            enabled = False
+        self._enabled, self._cache_enabled = enabled, cache_enabled
+        self._before: list[tuple[DType | None, dict[Any, Any] | None]] = []
 
     def __enter__(self) -> autocast:
-        self._before.append(thread.autocast)
+        self._before.append((thread.autocast, thread.casts))
         thread.autocast = self.fast_dtype if self._enabled else None
+        if self._cache_enabled is False:
+            thread.casts = None
+        elif thread.casts is None:
+            thread.casts = {}
         return self
 
     def __exit__(self, *error: Any) -> None:
-        thread.autocast = self._before.pop()
+        thread.autocast, thread.casts = self._before.pop()
 
     def __call__(self, function: Callable) -> Callable:
         @functools.wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
-            with autocast(self.device, self.fast_dtype, self._enabled):
+            with autocast(self.device, self.fast_dtype, self._enabled, self._cache_enabled):
                 return function(*args, **kwargs)
 
         return inside

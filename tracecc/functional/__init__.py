@@ -94,7 +94,7 @@ FUNCTIONS: dict[str, Any] = {
 
 # Older functions of PyTorch's, and names for what is the same.
 FUNCTIONS |= {
-    name: checked(name, function)
+    name: checked(name, autocasting(name, function))
     for name, function in dict[str, Any](
         {
             "conj_physical": complex.conj,

@@ -218,12 +218,12 @@ def _layer_norm_type(
         raise TypeRuleError(
             f"layer_norm of {x} takes 1 to {x.ndim} trailing dimensions, not {axes}"
         )
-    shape = x.shape[x.ndim - axes :]
-    if not weight.shape == bias.shape == shape or not weight.dtype is bias.dtype is x.dtype:
+    shape, wide = x.shape[x.ndim - axes :], wide_dtype(x.dtype)
+    if weight.shape != shape or bias != weight or weight.dtype not in (x.dtype, wide):
         raise TypeRuleError(
             f"layer_norm of {x} needs weight and bias {x.with_shape(shape)}, given {weight}, {bias}"
         )
-    statistic = TensorType(wide_dtype(x.dtype), x.shape[: x.ndim - axes])
+    statistic = TensorType(wide, x.shape[: x.ndim - axes])
     return x, statistic, statistic
 
 

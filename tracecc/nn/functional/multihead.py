@@ -6,11 +6,14 @@ import math
 from typing import Any
 
 import tracecc as tc
+from tracecc.casts import autocasting
 from tracecc.nn.functional.activation import softmax
 from tracecc.nn.functional.conv import linear
 from tracecc.nn.functional.dropout import dropout
 from tracecc.nn.functional.shape import pad
 from tracecc.tensor import Tensor
+
+project = autocasting("linear", linear)
 
 
 def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
@@ -88,7 +91,7 @@ def multi_head_attention_forward(
         weights = in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     given = zip((query, key, value), weights, biases, strict=True)
-    q, k, v = (linear(x, w, b) for x, w, b in given)
+    q, k, v = (project(x, w, b) for x, w, b in given)
     mask, padding = _additive(attn_mask, query), _additive(key_padding_mask, query)
     mask = mask.unsqueeze(0) if mask is not None and mask.ndim == 2 else mask
     if bias_k is not None and bias_v is not None:
@@ -114,7 +117,7 @@ def multi_head_attention_forward(
     shares = softmax(scores if mask is None else scores + mask, -1)
     shares = dropout(shares, dropout_p, training) if dropout_p else shares
     y = (shares @ v).transpose(0, 1).reshape(length, n, embed)
-    y = linear(y, out_proj_weight, out_proj_bias)
+    y = project(y, out_proj_weight, out_proj_bias)
     y = y if batched else y.squeeze(1)
     if not need_weights:
         return y, None

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import tracecc as tc
+from tracecc.functional.core import to_dtype
 from tracecc.nn.functional.run import run
 from tracecc.tensor import Tensor
+from tracecc_ir.types import bf16, f16, f32
 
 
 def _per_channel(t: Tensor, x: Tensor) -> Tensor:
     return t.reshape(1, t.numel(), *[1] * (x.ndim - 2)) if x.ndim > 1 else t
+
+
+def _wide(x: Tensor) -> Tensor:
+    """What is computed with: 16-bit floats as float32."""
+    return to_dtype(x, f32) if x.dtype in (f16, bf16) else x
 
 
 def batch_norm(
@@ -44,7 +51,8 @@ def batch_norm(
         if weight is not None:
             scale = scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
-        return input * _per_channel(scale, input) + _per_channel(shift, input)
+        result = input * _per_channel(scale, input) + _per_channel(shift, input)
+        return to_dtype(result, input.dtype)
     if input.numel() == 0:
         return input.clone()
     channels = input.shape[1]
@@ -92,9 +100,10 @@ def rms_norm(
 ) -> Tensor:
     """Divides by the root mean square over the trailing dimensions (Zhang and Sennrich, 2019)."""
     dims = tuple(range(-len(tuple(normalized_shape)), 0))
+    x = _wide(input)
     eps = tc.finfo(input.dtype).eps if eps is None else eps
-    result = input * tc.rsqrt((input * input).mean(dims, keepdim=True) + eps)
-    return result if weight is None else result * weight
+    result = x * tc.rsqrt((x * x).mean(dims, keepdim=True) + eps)
+    return to_dtype(result if weight is None else result * weight, input.dtype)
 
 
 def group_norm(
@@ -112,12 +121,13 @@ def group_norm(
             f"of shape {list(input.shape)} and num_groups={num_groups}"
         )
     size = math.prod(input.shape[2:]) * (c // num_groups)
-    grouped = input.reshape(n, num_groups, size)
-    one, zero = tc.ones(size, dtype=input.dtype), tc.zeros(size, dtype=input.dtype)
+    x = _wide(input)
+    grouped = x.reshape(n, num_groups, size)
+    one, zero = tc.ones(size, dtype=x.dtype), tc.zeros(size, dtype=x.dtype)
     result = run("layer_norm", grouped, one, zero, axes=1, eps=eps)[0].reshape(input.shape)
     if weight is not None:
         result = result * _per_channel(weight, input)
-    return result if bias is None else result + _per_channel(bias, input)
+    return to_dtype(result if bias is None else result + _per_channel(bias, input), input.dtype)
 
 
 def instance_norm(

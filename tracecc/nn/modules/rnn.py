@@ -8,6 +8,7 @@ from typing import Any
 
 import tracecc as tc
 import tracecc.nn.functional as F
+from tracecc.casts import lowered
 from tracecc.control import scan
 from tracecc.nn import init
 from tracecc.nn.functional.run import run
@@ -23,6 +24,7 @@ class RNNBase(Module):
     """What all recurrent layers share: weights by layer and direction, and the walk over both."""
 
     _gates = 1
+    _lowers = True  # whether autocast regions cast the state
     _runtime_scalars = ("dropout",)
     mode = "RNN"
 
@@ -99,7 +101,7 @@ class RNNBase(Module):
                 step, projected = self._cell(suffix), self._project(x, suffix)
                 carry, y = scan(
                     step if runs is None else _pausing(step),
-                    carries[len(last)],
+                    lowered(carries[len(last)]) if self._lowers else carries[len(last)],
                     projected if runs is None else (projected, runs),
                     reverse=suffix.endswith("_reverse"),
                 )
@@ -280,7 +282,7 @@ class LSTM(RNNBase):
         return F.linear(x, getattr(self, "weight_ih" + suffix), bias)
 
     def _cell(self, suffix: str) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
-        weight = getattr(self, "weight_hh" + suffix)
+        weight = lowered(getattr(self, "weight_hh" + suffix))
 
         def step(state: tuple[Tensor, Tensor], x: Tensor) -> tuple[Any, Tensor]:
             h, c = run("lstm_cell", x, *state, weight)
@@ -306,6 +308,7 @@ class GRU(RNNBase):
     """Gated recurrent units (Cho et al., 2014), gates in the order r, z, n."""
 
     _gates = 3
+    _lowers = False
     mode = "GRU"
 
     def _cell(self, suffix: str) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
