@@ -32,6 +32,14 @@ CASES = {
     "cov": lambda t, z, w, r: t.cov(z),
     "corrcoef": lambda t, z, w, r: t.corrcoef(z),
     "logsumexp": lambda t, z, w, r: t.logsumexp(z, 1),
+    "logaddexp": lambda t, z, w, r: t.logaddexp(z, w),
+    "silu": lambda t, z, w, r: t.nn.functional.silu(z.detach()),
+    "conv1d": lambda t, z, w, r: t.nn.functional.conv1d(
+        z[None], w[:2, :3, None].expand(2, 3, 2), z[0, :2], padding=1
+    ),
+    "conv_transpose1d": lambda t, z, w, r: t.nn.functional.conv_transpose1d(
+        z[None], w[:, :2, None].expand(3, 2, 3), z[0, :2], stride=2
+    ),
     "any": lambda t, z, w, r: z.any(1),
     "count_nonzero": lambda t, z, w, r: t.count_nonzero(z),
     "matmul": lambda t, z, w, r: z @ w.T,

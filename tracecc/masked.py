@@ -50,7 +50,7 @@ def _as(input: Tensor, dtype: DType | None) -> Tensor:
 
 def _summable(input: Tensor, dtype: DType | None) -> Tensor:
     """Sums of integers and bools are int64."""
-    return input.to(i64) if dtype is None and input.dtype.kind != "float" else _as(input, dtype)
+    return input.to(i64) if dtype is None and not input.dtype.is_inexact else _as(input, dtype)
 
 
 def _reduced(name: str, x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
@@ -223,7 +223,7 @@ def logsumexp(
     """log of the sum of exponentials, in the input's dtype; -inf where nothing is picked."""
     x = _as(input, dtype)
     found = x.dtype
-    x = x if found.kind == "float" else x.to(F["get_default_dtype"]())
+    x = x if found.is_inexact else x.to(F["get_default_dtype"]())
     dims = tuple(range(x.ndim)) if dim is None else dim
     return F["logsumexp"](_picked(x, mask, -math.inf), dims, keepdim).to(found)
 
@@ -271,11 +271,11 @@ def _variance(
         raise ValueError("var and std take unbiased or correction, given both")
     correction = (1 if unbiased is not False else 0) if correction is None else correction
     x = _as(input, dtype)
-    x = x if x.dtype.kind == "float" else x.to(F["get_default_dtype"]())
+    x = x if x.dtype.is_inexact else x.to(F["get_default_dtype"]())
     count = _count(x, dim, True, mask)
     total = _reduced("sum", _picked(x, mask, 0.0), dim, True)
     away = _picked(x - total / count, mask, 0.0)
-    squares = _reduced("sum", away * away, dim, keepdim)
+    squares = _reduced("sum", away * away.conj(), dim, keepdim)
     free = _count(x, dim, keepdim, mask) - correction
     return squares / free.clamp(min=0)
 

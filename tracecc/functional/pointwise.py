@@ -393,7 +393,10 @@ def xlogy(input: Any, other: Any) -> Tensor:
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
     x, y = match(input, other)
-    high = maximum(x, y).detach()
+    if x.dtype.is_complex:
+        high = emit(ops.select, emit(ops.lt, *(emit(ops.real, v) for v in (x, y))), y, x).detach()
+    else:
+        high = maximum(x, y).detach()
     finite = emit(ops.isfinite, high)
     high = emit(ops.select, finite, high, splat(0, high._type.shape, high.dtype))
     return add(log(add(exp(sub(x, high)), exp(sub(y, high)))), high)

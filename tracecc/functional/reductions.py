@@ -350,7 +350,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over ``dim`` without overflow."""
     x = to_float(input)
     dims = wrap_dims(dim, x.ndim)
-    if not dims:
+    if not dims and not x.dtype.is_complex:
         return clone(x)
     if _length(x, dims) == 0:
         return log(sum(exp(x), dims, keepdim))
@@ -460,7 +460,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     if x.ndim == 0 or x._type.size == 0:
         return clone(x)
     axis = wrap_dim(dim, x.ndim)
-    high = amax(x, axis, True).detach()
+    high = amax(emit(ops.real, x) if x.dtype.is_complex else x, axis, True).detach()
     return add(log(cumsum(exp(sub(x, high)), axis)), high)
 
 

@@ -26,6 +26,7 @@ from tracecc.functional.core import (
 from tracecc.functional.factor import (
     batched,
     check_float,
+    eigh,
     eigvalsh,
     empty_of,
     eye_like,
@@ -38,7 +39,6 @@ from tracecc.functional.factor import (
     svdvals,
     swapped,
 )
-from tracecc.functional.indexing import tril
 from tracecc.functional.linalg import matmul
 from tracecc.functional.logic import eq, gt, lt
 from tracecc.functional.pointwise import abs as abs_
@@ -280,12 +280,23 @@ def pinv(
     """
     matrices("linalg.pinv", A, square=hermitian)
     bounds = _bounds(A, atol, rcond if rtol is None else rtol)
-    if hermitian:
-        A = add(tril(A), conj(swapped(tril(A, -1))))
     if not A._type.size:
         return clone(swapped(A))
+    if hermitian:
+        return _hermitian_pinv(A, *bounds)
     lead = broadcast_shapes(A._type.shape[:-2], *(b._type.shape for b in bounds))
     return emit(ops.pinv, expanded(A, (*lead, *A._type.shape[-2:])), *bounds)
+
+
+def _hermitian_pinv(A: Tensor, atol: Tensor, rtol: Tensor) -> Tensor:
+    """By eigenvalues."""
+    values, vectors = eigh(A)
+    sizes = abs_(values.detach())
+    bound = maximum(atol, mul(rtol, amax(sizes, -1)))
+    kept = gt(sizes, reshaped(bound, (*bound._type.shape, 1)))
+    inverse = where(kept, div(1.0, where(kept, values, 1.0)), 0.0)
+    left = mul(vectors, reshaped(inverse, (*inverse._type.shape[:-1], 1, inverse._type.shape[-1])))
+    return matmul(left, conj(swapped(vectors)))
 
 
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
@@ -350,7 +361,7 @@ def lstsq(
         )
     x = matmul(pinv(A, rtol=rcond), b)
     solution = reshaped(x, x._type.shape[:-1]) if vector else x
-    values, residuals = empty_of(A.detach()), empty_of(x)
+    values, residuals = (empty_of(abs_(t)) for t in (A.detach(), x))
     rank = to_dtype(values, i64)
     if driver != "gels":
         rank = matrix_rank(A, rtol=rcond)

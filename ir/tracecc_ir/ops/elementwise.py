@@ -286,11 +286,11 @@ abs: Op = elementwise(
 )
 sign: Op = unary(
     "sign",
-    lambda x: np.where(x != x, np.zeros_like(x), np.sign(x)),
+    lambda x: np.where((x != x) & (x.dtype.kind != "c"), np.zeros_like(x), np.sign(x)),
     _direction,
     cost=2,
     dtypes=ARITHMETIC,
-    doc="-1, 0 or 1; x / |x| of complex numbers; 0 of 0 and NaN (PyTorch's choice)",
+    doc="-1, 0 or 1; 0 of NaN; of complex numbers x / |x|, and 0 of 0 (PyTorch's choices)",
     holomorphic=False,
 )
 square: Op = unary("square", np.square, lambda g, y, x: g * (x * 2.0), "{0} * {0}", 1, ARITHMETIC)

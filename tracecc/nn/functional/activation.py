@@ -86,7 +86,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    return finish(input, run("silu", input), inplace)
+    made = input * tc.sigmoid(input) if input.is_complex() else run("silu", input)
+    return finish(input, made, inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,16 @@ def _pads(padding: Any, kernel: tuple, dilation: tuple, stride: tuple) -> tuple:
     return tuple((p, p) for p in ntuple(padding, len(kernel), "padding"))
 
 
+def _by_parts(
+    convolve: Callable[[Tensor, Tensor], Tensor], input: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """A convolution of complex numbers as three of real ones (Gauss)."""
+    a, b = convolve(input.real, weight.real), convolve(input.imag, weight.imag)
+    c = convolve(input.real + input.imag, weight.real + weight.imag)
+    made = tc.complex(a - b, c - a - b)
+    return made if bias is None else made + bias.reshape(-1, *[1] * (weight.ndim - 2))
+
+
 def _convolve(
     rank: int,
     input: Tensor,
@@ -134,6 +145,11 @@ def _convolve(
         assert w is not None
         made = _convolve(rank, x, w, b, stride, padding, dilation, groups)
         return made.round().to(input.dtype)
+    if input.is_complex():
+        return _by_parts(
+            lambda x, w: _convolve(rank, x, w, None, stride, padding, dilation, groups),
+            *(input, weight, bias),
+        )
     if input.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, "
@@ -212,6 +228,13 @@ def _transposed(
         b = None if bias is None else bias.double()
         exact = _transposed(rank, x, w, b, stride, padding, output_padding, groups, dilation)
         return exact.round().to(input.dtype)
+    if input.is_complex():
+        return _by_parts(
+            lambda x, w: _transposed(
+                rank, x, w, None, stride, padding, output_padding, groups, dilation
+            ),
+            *(input, weight, bias),
+        )
     if input.ndim == rank + 1:
         x = input.unsqueeze(0)
         made = _transposed(rank, x, weight, bias, stride, padding, output_padding, groups, dilation)
