@@ -58,6 +58,7 @@ from tracecc.nn.modules.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from tracecc.nn.modules.fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from tracecc.nn.modules.lazy import (
     LazyBatchNorm1d,
     LazyBatchNorm2d,
@@ -243,6 +244,8 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",

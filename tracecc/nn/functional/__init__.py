@@ -64,6 +64,7 @@ from tracecc.nn.functional.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from tracecc.nn.functional.fractional import fractional_max_pool2d, fractional_max_pool3d
 from tracecc.nn.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -179,6 +180,8 @@ __all__ = [
     "embedding_bag",
     "feature_alpha_dropout",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gaussian_nll_loss",
     "gelu",
     "glu",

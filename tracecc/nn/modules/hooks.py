@@ -113,3 +113,103 @@ class BackwardHooks:
             if changed is not None:
                 gs = _as_tuple(changed)
         return gs
+
+
+# Hooks on every module: (kind, hook), kind one of pre, forward, backward_pre and backward.
+EVERYWHERE: OrderedDict[int, tuple[str, Any]] = OrderedDict()
+
+
+def _everywhere(kind: str) -> list[Any]:
+    return [hook for k, hook in EVERYWHERE.values() if k == kind]
+
+
+def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
+    """Calls ``hook(module, args)`` before every module's ``forward`` and its own hooks."""
+    return register(EVERYWHERE, ("pre", (hook, False)))
+
+
+def register_module_forward_hook(hook: Callable, *, with_kwargs: bool = False) -> RemovableHandle:
+    """Calls ``hook(module, args, output)`` after every module's ``forward``.
+
+    Args:
+        hook: may return another output.
+        with_kwargs: call ``hook(module, args, kwargs, output)``.
+
+    >>> from tracecc import nn, ones
+    >>> names = []
+    >>> watch = nn.modules.module.register_module_forward_hook
+    >>> with watch(lambda module, args, output: names.append(type(module).__name__)):
+    ...     _ = nn.Sequential(nn.Linear(2, 2), nn.ReLU())(ones(2))
+    >>> names
+    ['Linear', 'ReLU', 'Sequential']
+    """
+    return register(EVERYWHERE, ("forward", (hook, with_kwargs)))
+
+
+def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
+    """Calls ``hook(module, grad_output)`` before every module's gradients are computed."""
+    return register(EVERYWHERE, ("backward_pre", hook))
+
+
+def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
+    """Calls ``hook(module, grad_input, grad_output)`` once a module's gradients are known."""
+    return register(EVERYWHERE, ("backward", hook))
+
+
+register_module_backward_hook = register_module_full_backward_hook
+
+
+class Hooked:
+    """What runs the hooks around a module's ``forward``; a base class of Module."""
+
+    _pre_hooks: OrderedDict[int, Any]
+    _hooks: OrderedDict[int, Any]
+    _backward_hooks: OrderedDict[int, Any]
+    _backward_pre_hooks: OrderedDict[int, Any]
+    forward: Callable[..., Any]
+
+    def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        for hook, with_kwargs in [*_everywhere("pre"), *self._pre_hooks.values()]:
+            changed = hook(self, args, kwargs) if with_kwargs else hook(self, args)
+            if changed is None:
+                continue
+            if with_kwargs:
+                args, kwargs = changed
+            else:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        backward = BackwardHooks(
+            self,
+            [*_everywhere("backward_pre"), *self._backward_pre_hooks.values()],
+            [*_everywhere("backward"), *self._backward_hooks.values()],
+        )
+        watched = bool(backward.pre or backward.post)
+        result = self.forward(*(backward.inputs(args) if watched else args), **kwargs)
+        for hook, with_kwargs in [*_everywhere("forward"), *self._hooks.values()]:
+            given = (args, kwargs, result) if with_kwargs else (args, result)
+            changed = hook(self, *given)
+            result = result if changed is None else changed
+        return backward.outputs(result) if watched else result
+
+    def register_forward_pre_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, args)`` before ``forward``; it may return other arguments."""
+        return register(self._pre_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, args, output)`` after ``forward``; it may return another output."""
+        return register(self._hooks, (hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Calls ``hook(module, grad_input, grad_output)`` once the inputs' gradients are known."""
+        return register(self._backward_hooks, hook, prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, grad_output)`` before the module's own gradients are computed."""
+        return register(self._backward_pre_hooks, hook, prepend)
+
+    register_backward_hook = register_full_backward_hook

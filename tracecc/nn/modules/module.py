@@ -6,7 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from tracecc.nn.modules.hooks import BackwardHooks, RemovableHandle, register
+from tracecc.nn.modules.hooks import (
+    EVERYWHERE,
+    Hooked,
+    register_module_backward_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+)
 from tracecc.nn.modules.saving import Saving
 from tracecc.nn.parameter import Buffer, Parameter
 from tracecc.state import epoch, thread
@@ -14,12 +22,21 @@ from tracecc.tensor import Tensor
 from tracecc.trace import name_state
 from tracecc_ir.types import DType, bf16, f16, f32, f64
 
+__all__ = [
+    "Module",
+    "register_module_backward_hook",
+    "register_module_forward_hook",
+    "register_module_forward_pre_hook",
+    "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook",
+]
+
 M = TypeVar("M", bound="Module")
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module(Saving):
+class Module(Hooked, Saving):
     """Base class of everything in a network.
 
     Assigning a Parameter, a Buffer or a Module to an attribute registers it. A compiled function
@@ -50,6 +67,7 @@ class Module(Saving):
             "_hooks",
             "_backward_hooks",
             "_backward_pre_hooks",
+            "_save_pre_hooks",
             "_save_hooks",
             "_load_pre_hooks",
             "_load_post_hooks",
@@ -116,7 +134,8 @@ class Module(Saving):
     def _structure(self) -> tuple[tuple[str, int], ...]:
         """What is registered, for guards."""
         tables = [self.__dict__[name] for name in _TABLES]
-        hooks = (self._pre_hooks, self._hooks, self._backward_hooks, self._backward_pre_hooks)
+        own = (self._pre_hooks, self._hooks, self._backward_hooks, self._backward_pre_hooks)
+        hooks: Any = (*own, EVERYWHERE)
         members = [(name, id(value)) for table in tables for name, value in table.items()]
         return (*members, *(("hook", key) for table in hooks for key in table))
 
@@ -202,53 +221,10 @@ class Module(Saving):
         if thread.trace is not None:
             guard(self)
             _label(self)
-        if not (self._pre_hooks or self._hooks or self._backward_hooks or self._backward_pre_hooks):
-            return self.forward(*args, **kwargs)
-        return self._call_with_hooks(args, kwargs)
-
-    def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
-        for hook, with_kwargs in list(self._pre_hooks.values()):
-            changed = hook(self, args, kwargs) if with_kwargs else hook(self, args)
-            if changed is None:
-                continue
-            if with_kwargs:
-                args, kwargs = changed
-            else:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        backward = BackwardHooks(
-            self, list(self._backward_pre_hooks.values()), list(self._backward_hooks.values())
-        )
-        watched = bool(backward.pre or backward.post)
-        result = self.forward(*(backward.inputs(args) if watched else args), **kwargs)
-        for hook, with_kwargs in list(self._hooks.values()):
-            given = (args, kwargs, result) if with_kwargs else (args, result)
-            changed = hook(self, *given)
-            result = result if changed is None else changed
-        return backward.outputs(result) if watched else result
-
-    def register_forward_pre_hook(
-        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """Calls ``hook(module, args)`` before ``forward``; it may return other arguments."""
-        return register(self._pre_hooks, (hook, with_kwargs), prepend)
-
-    def register_forward_hook(
-        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """Calls ``hook(module, args, output)`` after ``forward``; it may return another output."""
-        return register(self._hooks, (hook, with_kwargs), prepend)
-
-    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """Calls ``hook(module, grad_input, grad_output)`` once the inputs' gradients are known."""
-        return register(self._backward_hooks, hook, prepend)
-
-    def register_full_backward_pre_hook(
-        self, hook: Callable, prepend: bool = False
-    ) -> RemovableHandle:
-        """Calls ``hook(module, grad_output)`` before the module's own gradients are computed."""
-        return register(self._backward_pre_hooks, hook, prepend)
-
-    register_backward_hook = register_full_backward_hook
+        own = self._pre_hooks or self._hooks or self._backward_hooks or self._backward_pre_hooks
+        if own or EVERYWHERE:
+            return self._call_with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
 
     # Walking.
 
@@ -413,6 +389,9 @@ class Module(Saving):
 
     def cpu(self: M) -> M:
         return self._apply(lambda t: t.to("cpu"))  # type: ignore[attr-defined]
+
+    def cuda(self: M, device: Any = None) -> M:
+        return self._apply(lambda t: t.cuda(device))  # type: ignore[attr-defined]
 
     def train(self: M, mode: bool = True) -> M:
         """Sets training mode, which changes what dropout and batch normalisation do."""

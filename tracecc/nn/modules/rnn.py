@@ -37,6 +37,7 @@ class RNNBase(Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: Any = None,
         dtype: DType | None = None,
     ):
@@ -46,23 +47,37 @@ class RNNBase(Module):
                 f"{type(self).__name__} expects hidden_size and num_layers above zero, "
                 f"given {hidden_size} and {num_layers}"
             )
+        if proj_size and self.mode != "LSTM":
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if not 0 <= proj_size < hidden_size:
+            raise ValueError(
+                "proj_size has to be a positive integer, smaller than hidden_size, or zero to "
+                f"disable projections, given {proj_size}"
+            )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.bidirectional = bidirectional
+        self.bidirectional, self.proj_size = bidirectional, proj_size
         rows = self._gates * hidden_size
         for layer in range(num_layers):
-            width = input_size if layer == 0 else hidden_size * self._directions
+            width = input_size if layer == 0 else self._outputs * self._directions
             for suffix in self._suffixes(layer):
                 shapes: dict[str, tuple] = {
                     "weight_ih": (rows, width),
-                    "weight_hh": (rows, hidden_size),
+                    "weight_hh": (rows, self._outputs),
                 }
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                if proj_size:
+                    shapes["weight_hr"] = (proj_size, hidden_size)
                 for name, shape in shapes.items():
                     made = Parameter(tc.empty(shape, dtype=dtype))
                     self.register_parameter(name + suffix, made)
         self.reset_parameters()
+
+    @property
+    def _outputs(self) -> int:
+        """The features of one direction's output."""
+        return self.proj_size or self.hidden_size
 
     @property
     def _directions(self) -> int:
@@ -128,14 +143,14 @@ class RNNBase(Module):
             return input.unsqueeze(1), False
         return (input.transpose(0, 1) if self.batch_first else input), True
 
-    def _state(self, given: Tensor | None, x: Tensor, batched: bool) -> list[Tensor]:
-        """The starting state per layer and direction."""
+    def _state(self, given: Tensor | None, x: Tensor, batched: bool, size: int) -> list[Tensor]:
+        """The starting state of ``size`` features per layer and direction."""
         count = self.num_layers * self._directions
         if given is None:
-            zero = tc.zeros(x.shape[1], self.hidden_size, dtype=x.dtype)
+            zero = tc.zeros(x.shape[1], size, dtype=x.dtype)
             return [zero] * count
         h = given if batched else given.unsqueeze(1)
-        expected = (count, x.shape[1], self.hidden_size)
+        expected = (count, x.shape[1], size)
         if tuple(h.shape) != expected:
             raise RuntimeError(f"Expected hidden size {expected}, got {list(given.shape)}")
         return [h[i] for i in range(count)]
@@ -151,7 +166,7 @@ class RNNBase(Module):
         return h if batched else h.squeeze(1)
 
     def _carries(self, hx: Any, x: Tensor, batched: bool) -> list[Any]:
-        return self._state(hx, x, batched)
+        return self._state(hx, x, batched, self.hidden_size)
 
     def _final(self, last: list[Any], batched: bool) -> Any:
         return self._stacked(last, batched)
@@ -178,6 +193,8 @@ class RNNBase(Module):
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"
+        if self.proj_size:
+            shown += f", proj_size={self.proj_size}"
         for name, default in (
             ("num_layers", 1),
             ("bias", True),
@@ -241,8 +258,8 @@ class RNN(RNNBase):
             batch_first,
             dropout,
             bidirectional,
-            device,
-            dtype,
+            device=device,
+            dtype=dtype,
         )
         self.nonlinearity = nonlinearity
 
@@ -269,6 +286,8 @@ class LSTM(RNNBase):
         batch_first: [N, T, features] rather than [T, N, features].
         dropout: between layers, in training.
         bidirectional: a second pass from the end; outputs are concatenated.
+        proj_size: if not 0, outputs and hidden states are projected to so many features (Sak et
+            al., 2014); the cell state is not.
     """
 
     _gates = 4
@@ -283,6 +302,8 @@ class LSTM(RNNBase):
 
     def _cell(self, suffix: str) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
         weight = lowered(getattr(self, "weight_hh" + suffix))
+        if self.proj_size:
+            return self._projected_cell(weight, lowered(getattr(self, "weight_hr" + suffix)))
 
         def step(state: tuple[Tensor, Tensor], x: Tensor) -> tuple[Any, Tensor]:
             h, c = run("lstm_cell", x, *state, weight)
@@ -290,9 +311,20 @@ class LSTM(RNNBase):
 
         return step
 
+    def _projected_cell(
+        self, weight: Tensor, projection: Tensor
+    ) -> Callable[[Any, Tensor], tuple[Any, Tensor]]:
+        def step(state: tuple[Tensor, Tensor], x: Tensor) -> tuple[Any, Tensor]:
+            h, c = _lstm(x + F.linear(state[0], weight), state[1], self.hidden_size)
+            h = F.linear(h, projection)
+            return (h, c), h
+
+        return step
+
     def _carries(self, hx: Any, x: Tensor, batched: bool) -> list[Any]:
         h, c = (None, None) if hx is None else hx
-        return list(zip(self._state(h, x, batched), self._state(c, x, batched), strict=True))
+        outputs = self._state(h, x, batched, self._outputs)
+        return list(zip(outputs, self._state(c, x, batched, self.hidden_size), strict=True))
 
     def _final(self, last: list[Any], batched: bool) -> Any:
         return tuple(self._stacked([s[i] for s in last], batched) for i in (0, 1))

@@ -34,6 +34,7 @@ class Saving:
     _hooks: OrderedDict[int, Any]
     _backward_hooks: OrderedDict[int, Any]
     _backward_pre_hooks: OrderedDict[int, Any]
+    _save_pre_hooks: OrderedDict[int, Any]
     _save_hooks: OrderedDict[int, Any]
     _load_pre_hooks: OrderedDict[int, Any]
     _load_post_hooks: OrderedDict[int, Any]
@@ -57,6 +58,8 @@ class Saving:
         found: Any = OrderedDict() if destination is None else destination
         if not hasattr(found, "_metadata"):
             found._metadata = OrderedDict()
+        for before in self._save_pre_hooks.values():
+            before(self, prefix, keep_vars)
         found._metadata[prefix[:-1]] = {"version": self._version}
         self._save_to_state_dict(found, prefix, keep_vars)
         for name, child in self._modules.items():
@@ -177,6 +180,10 @@ class Saving:
                 problem = _load_tensor(table, name, state_dict[key], assign)
                 if problem:
                     error_msgs.append(f"{key}: {problem}")
+
+    def register_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls ``hook(module, prefix, keep_vars)`` before saving."""
+        return register(self._save_pre_hooks, hook)
 
     def register_state_dict_post_hook(self, hook: Callable) -> RemovableHandle:
         """Calls ``hook(module, state_dict, prefix, metadata)`` after saving."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from tracecc.nn.modules.container import ModuleDict, ModuleList
@@ -46,7 +47,8 @@ class ParametrizationList(ModuleList):
         with no_grad():
             for m in reversed(modules):
                 if hasattr(m, "right_inverse"):
-                    value = m.right_inverse(value)
+                    with suppress(NotImplementedError):  # then the original is the value itself
+                        value = m.right_inverse(value)
         self.is_tensor = isinstance(value, Tensor)
         grad = original.requires_grad
         if self.is_tensor:
