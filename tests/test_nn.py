@@ -393,6 +393,31 @@ def test_assignment_rules():
         Early()
 
 
+def test_hooks_on_every_module_run_before_its_own_and_retrace():
+    module = nn.modules.module
+    seen = []
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    model[1].register_forward_hook(lambda m, args, out: seen.append("own"))
+    run = tc.compile(lambda x: model(x).sum())
+    x = tc.ones(1, 2, requires_grad=True)
+    plain = run(x).item()
+    assert seen == ["own"]
+    handles = [
+        module.register_module_forward_pre_hook(lambda m, args: seen.append("before")),
+        module.register_module_forward_hook(lambda m, args, out: out + isinstance(m, nn.Tanh)),
+        module.register_module_full_backward_hook(lambda m, gi, go: seen.append(type(m).__name__)),
+    ]
+    seen.clear()
+    assert run(x).item() == pytest.approx(plain + 2)
+    assert seen[:4] == ["before", "before", "before", "own"]
+    seen.clear()
+    model(x).sum().backward()
+    assert seen == ["before", "before", "before", "own", "Tanh", "Linear", "Sequential"]
+    for h in handles:
+        h.remove()
+    assert run(x).item() == pytest.approx(plain)
+
+
 def test_forward_and_backward_hooks_see_and_change_values():
     layer, seen = nn.Linear(2, 2, bias=False), []
     with tc.no_grad():

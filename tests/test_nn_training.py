@@ -100,6 +100,7 @@ LAYERS = [
     ("ReflectionPad1d", (2,), {}, [LINE]),
     ("RNN", (6, 5, 2), {"bidirectional": True}, [TIME]),
     ("LSTM", (6, 5, 2), {"bidirectional": True}, [TIME]),
+    ("LSTM", (6, 5, 2), {"bidirectional": True, "proj_size": 3}, [TIME]),
     ("GRU", (6, 5, 2), {"batch_first": True}, [TIME]),
     ("RNNCell", (6, 5), {"nonlinearity": "relu"}, [(3, 6)]),
     ("LSTMCell", (6, 5), {}, [(3, 6)]),
@@ -251,6 +252,26 @@ def test_reparametrised_weights_train_like_torchs(kind, mode):
         made.append(make(library.Conv2d(4, 3, 2)))
     copy_weights(*made)
     compare(*made, [draw(*IMAGE)], mode)
+
+
+@pytest.mark.parametrize("orthogonal_map", ["matrix_exp", "cayley", "householder"])
+@pytest.mark.parametrize(("shape", "trivial"), [((4, 4), True), ((3, 5), True), ((5, 3), False)])
+def test_orthogonal_weights_train_like_torchs(orthogonal_map, shape, trivial):
+    made = [library.Linear(*shape) for library in (nn, torch.nn)]
+    copy_weights(*made)
+    for layer, library in zip(made, (nn, torch.nn), strict=True):
+        library.utils.parametrizations.orthogonal(
+            layer, orthogonal_map=orthogonal_map, use_trivialization=trivial
+        )
+    mine, theirs = made
+    np.testing.assert_allclose(
+        mine.weight.detach().numpy(), theirs.weight.detach().numpy(), atol=2e-6
+    )
+    copy_weights(mine, theirs)
+    compare(mine, theirs, [draw(6, shape[0])], "eager")
+    w = mine.weight.detach().numpy()  # [out, in]
+    product = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
+    np.testing.assert_allclose(product, np.eye(min(shape)), atol=1e-5)
 
 
 def test_parametrizations_chain_assign_and_leave():

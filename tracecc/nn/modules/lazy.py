@@ -54,10 +54,12 @@ class LazyModuleMixin(Module):
     becomes: ClassVar[Any]
     _size: ClassVar[str]
     _axis: ClassVar[int] = 1
+    _defaults: ClassVar[dict[str, Any]] = {}  # where they differ from those of ``becomes``
 
     def __init__(self, *args: Any, **kwargs: Any):
         Module.__init__(self)
         given = inspect.signature(self.becomes.__init__).bind(None, 1, *args, **kwargs)
+        kwargs |= {k: v for k, v in self._defaults.items() if k not in given.arguments}
         object.__setattr__(self, "_given", (args, kwargs))
         self._take(self.becomes(given.arguments.get("groups", 1), *args, **kwargs))
         setattr(self, self._size, 0)
@@ -173,19 +175,22 @@ class LazyBatchNorm3d(LazyModuleMixin, BatchNorm3d):
     becomes, _size = BatchNorm3d, "num_features"
 
 
+_LEARNED: dict[str, Any] = {"affine": True, "track_running_stats": True}
+
+
 class LazyInstanceNorm1d(LazyModuleMixin, InstanceNorm1d):
     """`InstanceNorm1d` whose ``num_features`` come from the first input."""
 
-    becomes, _size = InstanceNorm1d, "num_features"
+    becomes, _size, _defaults = InstanceNorm1d, "num_features", _LEARNED
 
 
 class LazyInstanceNorm2d(LazyModuleMixin, InstanceNorm2d):
     """`InstanceNorm2d` whose ``num_features`` come from the first input."""
 
-    becomes, _size = InstanceNorm2d, "num_features"
+    becomes, _size, _defaults = InstanceNorm2d, "num_features", _LEARNED
 
 
 class LazyInstanceNorm3d(LazyModuleMixin, InstanceNorm3d):
     """`InstanceNorm3d` whose ``num_features`` come from the first input."""
 
-    becomes, _size = InstanceNorm3d, "num_features"
+    becomes, _size, _defaults = InstanceNorm3d, "num_features", _LEARNED

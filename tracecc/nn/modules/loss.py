@@ -6,6 +6,7 @@ from typing import Any
 
 import tracecc.nn.functional as F
 from tracecc.nn.modules.module import Module
+from tracecc.nn.modules.shape import PairwiseDistance
 from tracecc.tensor import Tensor
 
 
@@ -348,7 +349,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         reduction: str = "mean",
     ):
         super().__init__(reduction=reduction)
-        self.distance_function = distance_function or F.pairwise_distance
+        self.distance_function = distance_function or PairwiseDistance()
         self.margin, self.swap = margin, swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
