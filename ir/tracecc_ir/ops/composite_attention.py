@@ -66,8 +66,8 @@ def _factor(q: Expr, scale: float | None) -> float:
 
 
 def _scores(q: Expr, k: Expr, causal: bool, scale: float | None) -> Any:
-    """The scaled scores, [.., T, S], in the wide dtype; -inf where a query does not look."""
-    scores = _contract(widen(q), widen(k), 1, 1) * _factor(q, scale)
+    """The scaled scores, [.., T, S]; -inf where a query does not look."""
+    scores = _contract(q, k, 1, 1) * _factor(q, scale)
     if not causal:
         return scores
     last = scores.ndim - 1
@@ -77,12 +77,15 @@ def _scores(q: Expr, k: Expr, causal: bool, scale: float | None) -> Any:
 
 
 def _attention(q: Expr, k: Expr, v: Expr, causal: bool, scale: float | None) -> tuple:
+    if wide_dtype(q.dtype) is not q.dtype:  # a backend may have a kernel for the wide dtype
+        y, lse = attention(*map(widen, (q, k, v)), causal=causal, scale=scale)
+        return narrow(y, q), lse
     scores = _scores(q, k, causal, scale)
     last = scores.ndim - 1
     weights = softmax(scores, axis=last)
     empty = k.shape[-2] == 0
     lse = scores.full(-math.inf, scores.shape[:-1]) if empty else logsumexp(scores, axis=last)
-    return narrow(_contract(weights, widen(v), 1, 0), q), lse
+    return _contract(weights, v, 1, 0), lse
 
 
 def _attention_vjp(
@@ -143,16 +146,14 @@ def _attention_grad(
     scale: float | None,
 ) -> tuple:
     """Recomputes the weights instead of keeping them (arXiv:2205.14135)."""
+    if wide_dtype(q.dtype) is not q.dtype:
+        made = attention_grad(*map(widen, (g, q, k, v)), lse, dot, causal=causal, scale=scale)
+        return tuple(narrow(d, x) for d, x in zip(made, (q, k, v), strict=True))
     scores = _scores(q, k, causal, scale)
     p = softmax(scores, axis=scores.ndim - 1)
-    gw = widen(g)
-    dp = _contract(gw, widen(v), 1, 1)
+    dp = _contract(g, v, 1, 1)
     ds = p * (dp - spread(dot, dp, (dp.ndim - 1,))) * _factor(q, scale)
-    return (
-        narrow(_contract(ds, widen(k), 1, 0), q),
-        narrow(_contract(ds, widen(q), 0, 0), k),
-        narrow(_contract(p, gw, 0, 0), v),
-    )
+    return _contract(ds, k, 1, 0), _contract(ds, q, 0, 0), _contract(p, g, 0, 0)
 
 
 def _attention_grad_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
