@@ -189,3 +189,38 @@ def test_normalisation_of_short_floats_keeps_their_dtype_and_computes_in_float32
         results.append([y.detach().float().numpy() for y in ys] + [w.grad.numpy()])
     for mine, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1.6e-2, atol=1.6e-2)
+
+
+def small_cnn(nn):
+    return nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1), nn.BatchNorm2d(20), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(20, 24, 1), nn.GELU(), nn.Conv2d(24, 24, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.LayerNorm(96), nn.Linear(96, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("features", ["", "-avx512bf16"])
+def test_a_compiled_network_trains_in_a_region_as_torch_does(features, monkeypatch):
+    monkeypatch.setenv("TRACECC_CPU_FEATURES", features)
+    numbers = np.random.default_rng(3)
+    x = numbers.standard_normal((10, 3, 8, 8)).astype("f4")
+    start, losses = None, []
+    for L in (torch, tc):
+        model = small_cnn(L.nn)
+        start = start or {k: v.numpy().copy() for k, v in model.state_dict().items()}
+        model.load_state_dict({k: L.from_numpy(v.copy()) for k, v in start.items()})
+        opt = L.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        images, labels = L.from_numpy(x), L.arange(10)
+
+        def step(L=L, model=model, opt=opt, images=images, labels=labels):
+            opt.zero_grad()
+            with L.autocast("cpu"):
+                loss = L.nn.functional.cross_entropy(model(images), labels)
+            loss.backward()
+            opt.step()
+            return loss
+
+        run = step if L is torch else tc.compile(step)
+        losses.append([float(run().detach()) for _ in range(12)])
+    np.testing.assert_allclose(losses[1][:4], losses[0][:4], rtol=3e-2, atol=3e-2)
+    assert losses[1][-1] < 0.3 * losses[1][0]
