@@ -89,6 +89,12 @@ def test_batches_and_split_dimensions(k):
     # k lies in two runs of the left operand, of even or odd length.
     split = {"contract": ((0, 2), (0, 1)), "batch": ((), ())}
     check("dot_general", (draw(3, 20, k), draw(3, k, 40)), split)
+    split = {"contract": ((1, 2), (0, 2)), "batch": ((), ())}
+    arrays = draw(20, 3, k), draw(3, 40, k)
+    if k % 2 == 0 or not gemm.tile_of("bf16").pairs:
+        check("dot_general", arrays, split)
+    else:
+        assert plan(node_of("dot_general", arrays, split)) is None
 
 
 def test_one_and_two_threads_give_the_same_bits(threads):
@@ -146,6 +152,8 @@ CONVOLUTIONS = [
     (5, 7, 19, 1, (6, 7), (1, 1), 1, 0, 1),
     (2, 4, 6, 3, (5, 5), (1, 1), 1, 0, 1),
     (2, 1, 1, 6, (9, 9), (3, 3), 1, 1, 1),
+    (3, 65, 40, 2, (6, 7), (1, 1), 1, 0, 1),
+    (2, 65, 60, 1, (5, 5), (1, 1), 1, 0, 1),
     (2, 8, 3, 1, (40,), (5,), 1, 2, 1),
     (2, 3, 8, 1, (6, 5, 7), (3, 3, 3), 1, 1, 1),
     (5, 64, 64, 1, (15, 16), (3, 3), 1, 1, 1),  # by Winograd's algorithm

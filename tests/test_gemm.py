@@ -74,6 +74,10 @@ def test_halves_accumulate_in_f32(dtype, tolerance):
 def test_batches_with_dimensions_in_any_order():
     check(draw("f32", 2, 3, 5, 7), draw("f32", 2, 3, 7, 4), ((3,), (2,)), ((0, 1), (0, 1)), 1e-6)
     check(draw("f32", 5, 3, 7), draw("f32", 7, 4, 3), ((2,), (0,)), ((1,), (2,)), 1e-6)
+    for k in (3, 33, 300):
+        x, y, turned = draw("f32", 20, 3, k), draw("f32", 3, 40, k), draw("f32", k, 40, 3)
+        check(x, y, ((1, 2), (0, 2)), ((), ()), 3e-6)
+        check(x, turned, ((2, 1), (0, 2)), ((), ()), 3e-6)
     check(draw("f32", 5), draw("f32", 5), ((0,), (0,)), ((), ()), 1e-6)
 
 

@@ -101,7 +101,7 @@ def _operands(
 
 def _plan_pointwise(g: Geometry, m: int, k: int, weight: tuple[int, Three, Three]) -> Plan:
     """A window of one point is a product with the source as it lies; `weight` gives its strides."""
-    source = g.pixels, 1, (1, k * g.pixels, 0)
+    source = (k, 0, g.pixels), 1, (1, k * g.pixels, 0)
     operands, count = (Ref("input", 1), Ref("input", 0)), g.images * g.groups
     return plan_product(g.dtype, operands, (count, g.groups), (m, g.pixels, k), weight, source)
 
@@ -206,6 +206,8 @@ def plan_weight_grad(node: Node) -> Plan | None:
         return fast
     if g.channels * g.outputs <= FEW_ROWS:
         return _plan_direct_weight_grad(g)
+    if g.pointwise and _fills_threads(g):
+        return _plan_pointwise_weight_grad(g)
     rows = g.groups * g.outputs
     x, w = g.groups * g.channels * math.prod(g.sizes), rows * g.pixels
     extents = (1, g.images, x), (1, g.images, w)
@@ -272,6 +274,28 @@ def plan_weight_grad(node: Node) -> Plan | None:
         parts * rows * n * g.itemsize,
     ]
     return Plan(stages, temporaries)
+
+
+def _fills_threads(g: Geometry) -> bool:
+    """Whether a weight's gradient has tiles enough for several threads without cutting its sums."""
+    shape = gemm.tile_of(g.dtype)
+    tiles = g.groups * -(-g.outputs // shape.mr) * -(-g.channels // shape.nr)
+    return tiles >= 8 and (g.pixels % 2 == 0 or not shape.pairs)
+
+
+def _plan_pointwise_weight_grad(g: Geometry) -> Plan:
+    """A product whose sums run over the pixels of all images, both operands as they lie."""
+    k_left, k_right = (
+        (g.pixels, g.groups * planes * g.pixels, 1) for planes in (g.outputs, g.channels)
+    )
+    return plan_product(
+        g.dtype,
+        (Ref("input", 1), Ref("input", 0)),
+        (g.groups, g.groups),
+        (g.outputs, g.channels, g.images * g.pixels),
+        (g.pixels, k_left, (1, g.outputs * g.pixels, 0)),
+        (k_right, g.pixels, (1, g.channels * g.pixels, 0)),
+    )
 
 
 def _plan_direct_weight_grad(g: Geometry) -> Plan:

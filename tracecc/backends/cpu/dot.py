@@ -155,17 +155,19 @@ def plan_dot(node: Node) -> Plan | None:
     m_dims, n_dims = _merged(xs, xt, free_x), _merged(ys, yt, free_y)
     k_dims, kb_dims = _merged(xs, xt, cx), _merged(ys, yt, cy)
     z_dims, zb_dims = _merged(xs, xt, bx), _merged(ys, yt, by)
-    if len(m_dims) > 1 or len(n_dims) > 1 or len(kb_dims) > 1:
+    if len(m_dims) > 1 or len(n_dims) > 1:
         return None
-    if max(len(k_dims), len(z_dims), len(zb_dims)) > 2:
+    if max(len(k_dims), len(kb_dims), len(z_dims), len(zb_dims)) > 2:
+        return None
+    if len(kb_dims) == 2 and gemm.tile_of(dtype).pairs and kb_dims[1][0] % 2:
         return None
     m, n = math.prod(xs[d] for d in free_x), math.prod(ys[d] for d in free_y)
     k, products = math.prod(xs[d] for d in cx), math.prod(xs[d] for d in bx)
-    ks, cs = kb_dims[0][1], n_dims[0][1]
-    if len(k_dims) == 1 and m == 1:
+    ks, cs = kb_dims[-1][1], n_dims[0][1]
+    if len(k_dims) == len(kb_dims) == 1 and m == 1:
         zs = *_two(z_dims), *_two(zb_dims)
         return _plan_row(dtype, False, products, n, k, (k_dims[0][1], ks, cs), zs)
-    if len(k_dims) == 1 and n == 1:
+    if len(k_dims) == len(kb_dims) == 1 and n == 1:
         zs = *_two(zb_dims), *_two(z_dims)
         strides = ks, k_dims[0][1], m_dims[0][1]
         return _plan_row(dtype, True, products, m, k, strides, zs)
@@ -175,7 +177,7 @@ def plan_dot(node: Node) -> Plan | None:
         (products, products),
         (m, n, k),
         (m_dims[0][1], _two(k_dims), _two(z_dims)),
-        (ks, cs, _two(zb_dims)),
+        (_two(kb_dims), cs, _two(zb_dims)),
     )
 
 
@@ -185,7 +187,7 @@ def plan_product(
     products: tuple[int, int],
     sizes: tuple[int, int, int],
     left: tuple[int, Three, Three],
-    right: tuple[int, int, Three],
+    right: tuple[Three, int, Three],
 ) -> Plan:
     """The plan of products [m, k] x [k, n] that lie one behind the other.
 
@@ -195,7 +197,7 @@ def plan_product(
         products: how many, and how many left operands they take in turn.
         sizes: m, n, k.
         left: the strides of A's rows, of k and of z; the latter as in `gemm.pack_a_stage`.
-        right: the strides of B's rows, columns and z.
+        right: the strides of B's k, columns and z.
     """
     (a, b), (count, a_count), (m, n, k) = operands, products, sizes
     shape = gemm.even(gemm.tile_of(dtype), m)
@@ -228,8 +230,9 @@ def plan_product(
         return first, later
 
     lies = Right()
-    if right[1] == 1 and dtype == shape.kind:
-        lies = Right("rows", b, right[0], 1, right[2])
+    (inner, _, row_stride), column_stride, z_strides = right
+    if column_stride == 1 and inner >= k and dtype == shape.kind:
+        lies = Right("rows", b, row_stride, 1, z_strides)
     stages = [*packing, multiply(lies)]
     whole = shape.pairs or dtype == shape.kind
     return Plan(stages, temporaries, True, count * m, n, packed if whole else None)

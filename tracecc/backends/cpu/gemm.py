@@ -68,7 +68,8 @@ def pack_a(args, begin, end, scratch):
             to += inner * mr
 """
 
-# A packing function is called by address; `block` is the address of k0, kc, j0, nc.
+# A packing function is called by address; `block` is the address of k0, kc, j0, nc. Rows are packed
+# in runs that one stride of k describes.
 _PACK_B = """
 def pack_b(args, z, block, to):
     k0 = i64_arg(block, 0)
@@ -77,40 +78,48 @@ def pack_b(args, z, block, to):
     nc = i64_arg(block, 3)
     x = {storage}_ptr(args, 0)
     o = {kind}_at(to)
-    ks = i64_arg(args, 1)
-    cs = i64_arg(args, 2)
-    z_inner = i64_arg(args, 3)
-    zs = i64_arg(args, 4)
-    zi = i64_arg(args, 5)
-    move = i64_arg(args, 6)
-    base = (z // z_inner) * zs + (z % z_inner) * zi + k0 * ks + j0 * cs
-    for p in range(0, nc, {nr}):
-        d = p * kc
-        cols = minimum(nc - p, {nr})
-        at = base + p * cs
-        s = i64_arg(args, 0) + at * {size}
-        if cols == {nr} and move != 0 and cs == 1:
-            call_epilogue(move, to + d * {size}, s, kc, {nr} * {size}, ks * {size}, 0, 0)
-        elif cols == {nr} and cs == 1:
-            for k in range(kc):
-                for j in range({nr}):
-                    o[d + k * {nr} + j] = {load}(x[at + k * ks + j])
-        elif cols == {nr} and move != 0 and kc >= {lanes}:
-            for k in range(0, kc, {lanes}):
-                k1 = minimum(k, kc - {lanes})
-                d1 = to + (d + k1 * {nr}) * {size}
-                call_epilogue(move, d1, s + k1 * {size}, 0, {nr} * {size}, cs * {size}, 0, 0)
-        elif ks == 1:
-            for j in range(cols):
-                for k in range(kc):
-                    o[d + k * {nr} + j] = {load}(x[at + j * cs + k])
-        else:
-            for k in range(kc):
+    inner = i64_arg(args, 1)
+    outer = i64_arg(args, 2)
+    ks = i64_arg(args, 3)
+    cs = i64_arg(args, 4)
+    z_inner = i64_arg(args, 5)
+    zs = i64_arg(args, 6)
+    zi = i64_arg(args, 7)
+    move = i64_arg(args, 8)
+    base = (z // z_inner) * zs + (z % z_inner) * zi + j0 * cs
+    done = 0
+    while done < kc:
+        k = k0 + done
+        rows = minimum(kc - done, inner - k % inner)
+        start = base + k // inner * outer + k % inner * ks
+        for p in range(0, nc, {nr}):
+            d = p * kc + done * {nr}
+            cols = minimum(nc - p, {nr})
+            at = start + p * cs
+            s = i64_arg(args, 0) + at * {size}
+            if cols == {nr} and move != 0 and cs == 1:
+                call_epilogue(move, to + d * {size}, s, rows, {nr} * {size}, ks * {size}, 0, 0)
+            elif cols == {nr} and cs == 1:
+                for q in range(rows):
+                    for j in range({nr}):
+                        o[d + q * {nr} + j] = {load}(x[at + q * ks + j])
+            elif cols == {nr} and move != 0 and rows >= {lanes}:
+                for q in range(0, rows, {lanes}):
+                    q0 = minimum(q, rows - {lanes})
+                    d0 = to + (d + q0 * {nr}) * {size}
+                    call_epilogue(move, d0, s + q0 * {size}, 0, {nr} * {size}, cs * {size}, 0, 0)
+            elif ks == 1:
                 for j in range(cols):
-                    o[d + k * {nr} + j] = {load}(x[at + k * ks + j * cs])
-        for k in range(kc):
-            for j in range(cols, {nr}):
-                o[d + k * {nr} + j] = {kind}(0)
+                    for q in range(rows):
+                        o[d + q * {nr} + j] = {load}(x[at + j * cs + q])
+            else:
+                for q in range(rows):
+                    for j in range(cols):
+                        o[d + q * {nr} + j] = {load}(x[at + q * ks + j * cs])
+            for q in range(rows):
+                for j in range(cols, {nr}):
+                    o[d + q * {nr} + j] = {kind}(0)
+        done += rows
 """
 
 # Units are blocks of mb rows and nb columns of one product. Where `b` is the address of B, whole
@@ -359,18 +368,25 @@ def compute_stage(
 
 
 def pack_b_stage(
-    dtype: str, source: Ref, row_stride: int, column_stride: int, z_strides: tuple[int, int, int]
+    dtype: str,
+    source: Ref,
+    k_strides: tuple[int, int, int],
+    column_stride: int,
+    z_strides: tuple[int, int, int],
 ) -> Stage:
-    """The packing function of right operands [k, n] with its arguments; it is not launched."""
+    """The packing function of right operands [k, n] with its arguments; it is not launched.
+
+    Strides are as in `pack_a_stage`.
+    """
     shape = tile(KINDS[dtype])
     text = _PACK_B.format(**names(dtype, shape))
     kernel = toolchain.compile_kernel(text, "pack_b", independent=True)
     move = 0
     if dtype == shape.kind and column_stride == 1:
         move = compile_copy(shape, shape.nr).address
-    elif dtype == shape.kind and row_stride == 1:
+    elif dtype == shape.kind and k_strides[2] == 1:
         move = compile_turn(shape, shape.nr).address
-    return Stage(kernel, [source, row_stride, column_stride, *z_strides, move], 0)
+    return Stage(kernel, [source, *k_strides, column_stride, *z_strides, move], 0)
 
 
 def pack_panels_stage(

@@ -64,7 +64,7 @@ def pack_a(args, begin, end, scratch):
                     o[to + q * mr + i] = u32(0)
 """
 
-# As in `gemm`: k0 and kc count words, k numbers.
+# As in `gemm`: k0, kc and inner count words, k numbers. Only an odd k ends in half a word.
 _PACK_B = """
 def pack_b(args, z, block, to):
     k0 = i64_arg(block, 0)
@@ -73,38 +73,46 @@ def pack_b(args, z, block, to):
     nc = i64_arg(block, 3)
     x = bf16_ptr(args, 0)
     o = u32_at(to)
-    ks = i64_arg(args, 1)
-    cs = i64_arg(args, 2)
-    z_inner = i64_arg(args, 3)
-    zs = i64_arg(args, 4)
-    zi = i64_arg(args, 5)
-    move = i64_arg(args, 6)
-    k = i64_arg(args, 7)
-    whole = minimum(kc, k // 2 - k0)
-    base = (z // z_inner) * zs + (z % z_inner) * zi + 2 * k0 * ks + j0 * cs
-    for p in range(0, nc, {nr}):
-        d = p * kc
-        cols = minimum(nc - p, {nr})
-        at = base + p * cs
-        s = i64_arg(args, 0) + at * 2
-        if cols == {nr} and move != 0 and cs == 1:
-            call_epilogue(move, to + d * 4, s, whole, {nr} * 4, ks * 2, 0, 0)
-        elif cols == {nr} and move != 0 and whole >= {lanes}:
-            for q in range(0, whole, {lanes}):
-                q0 = minimum(q, whole - {lanes})
-                d0 = to + (d + q0 * {nr}) * 4
-                call_epilogue(move, d0, s + q0 * 4, 0, {nr} * 4, cs * 2, 0, 0)
-        else:
-            for q in range(whole):
+    inner = i64_arg(args, 1)
+    outer = i64_arg(args, 2)
+    ks = i64_arg(args, 3)
+    cs = i64_arg(args, 4)
+    z_inner = i64_arg(args, 5)
+    zs = i64_arg(args, 6)
+    zi = i64_arg(args, 7)
+    move = i64_arg(args, 8)
+    words = i64_arg(args, 9) // 2
+    base = (z // z_inner) * zs + (z % z_inner) * zi + j0 * cs
+    done = 0
+    while done < kc:
+        k = k0 + done
+        rows = minimum(kc - done, inner - k % inner)
+        whole = minimum(rows, words - k)
+        start = base + k // inner * outer + 2 * (k % inner) * ks
+        for p in range(0, nc, {nr}):
+            d = p * kc + done * {nr}
+            cols = minimum(nc - p, {nr})
+            at = start + p * cs
+            s = i64_arg(args, 0) + at * 2
+            if cols == {nr} and move != 0 and cs == 1:
+                call_epilogue(move, to + d * 4, s, whole, {nr} * 4, ks * 2, 0, 0)
+            elif cols == {nr} and move != 0 and whole >= {lanes}:
+                for q in range(0, whole, {lanes}):
+                    q0 = minimum(q, whole - {lanes})
+                    d0 = to + (d + q0 * {nr}) * 4
+                    call_epilogue(move, d0, s + q0 * 4, 0, {nr} * 4, cs * 2, 0, 0)
+            else:
+                for q in range(whole):
+                    for j in range(cols):
+                        low = at + 2 * q * ks + j * cs
+                        o[d + q * {nr} + j] = pair(x[low], x[low + ks])
+            for q in range(whole, rows):
                 for j in range(cols):
-                    low = at + 2 * q * ks + j * cs
-                    o[d + q * {nr} + j] = pair(x[low], x[low + ks])
-        for q in range(whole, kc):
-            for j in range(cols):
-                o[d + q * {nr} + j] = u32(x[at + 2 * q * ks + j * cs])
-        for q in range(kc):
-            for j in range(cols, {nr}):
-                o[d + q * {nr} + j] = u32(0)
+                    o[d + q * {nr} + j] = u32(x[at + 2 * q * ks + j * cs])
+            for q in range(rows):
+                for j in range(cols, {nr}):
+                    o[d + q * {nr} + j] = u32(0)
+        done += rows
 """
 
 
@@ -142,11 +150,15 @@ def pack_b_stage(
     shape: Tile,
     source: Ref,
     k: int,
-    row_stride: int,
+    k_strides: tuple[int, int, int],
     column_stride: int,
     z_strides: tuple[int, int, int],
 ) -> Stage:
-    """The packing function of right operands [k, n] with its arguments; it is not launched."""
+    """The packing function of right operands [k, n] with its arguments; it is not launched.
+
+    The inner extent of k has to be even, or all of k.
+    """
+    inner, outer_stride, row_stride = k_strides
     text = _PACK_B.format(lanes=shape.lanes, nr=shape.nr)
     kernel = toolchain.compile_kernel(text, "pack_b", independent=True)
     move = 0
@@ -154,7 +166,8 @@ def pack_b_stage(
         move = compile_interleave(shape.nr).address
     elif row_stride == 1:
         move = compile_turn(shape, shape.nr).address
-    return Stage(kernel, [source, row_stride, column_stride, *z_strides, move, k], 0)
+    runs = shape.depth(inner), outer_stride, row_stride
+    return Stage(kernel, [source, *runs, column_stride, *z_strides, move, k], 0)
 
 
 def compile_interleave(columns: int) -> toolchain.Kernel:
