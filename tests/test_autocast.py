@@ -124,6 +124,9 @@ def test_casts_of_parameters_are_kept_until_the_outermost_region_ends():
         assert cast_of(changed) is not cast_of(first)
         with tc.autocast("cpu", cache_enabled=False):
             assert cast_of(x @ w) is not cast_of(changed)
+        assert cast_of(x @ w) is cast_of(changed)
+        tc.clear_autocast_cache()
+        assert cast_of(x @ w) is not cast_of(changed)
     with tc.autocast("cpu"):
         assert cast_of(x @ w) is not cast_of(changed)
     before, after = (t.detach().float().numpy() for t in (first, changed))

@@ -56,6 +56,9 @@ channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 
 _FROM = {
     "autocast": "tracecc.amp",
+    "clear_autocast_cache": "tracecc.amp",
+    "get_autocast_dtype": "tracecc.amp",
+    "is_autocast_enabled": "tracecc.amp",
     "cond": "tracecc.control",
     "load": "tracecc.serialization",
     "save": "tracecc.serialization",

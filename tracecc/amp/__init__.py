@@ -2,6 +2,7 @@
 
 from tracecc.amp.autocast import (
     autocast,
+    clear_autocast_cache,
     custom_bwd,
     custom_fwd,
     get_autocast_dtype,
@@ -13,6 +14,7 @@ from tracecc.amp.scaler import GradScaler
 __all__ = [
     "GradScaler",
     "autocast",
+    "clear_autocast_cache",
     "custom_bwd",
     "custom_fwd",
     "get_autocast_dtype",

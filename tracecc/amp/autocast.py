@@ -74,6 +74,12 @@ class autocast:
         return inside
 
 
+def clear_autocast_cache() -> None:
+    """Forgets what parameters were cast to in the present region."""
+    if thread.casts is not None:
+        thread.casts.clear()
+
+
 def is_autocast_available(device_type: str) -> bool:
     """Whether regions for this device exist."""
     return device_type == "cpu"
