@@ -14,7 +14,7 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 WORKLOADS = ("gemm_bias_relu", "conv_block", "mlp_train", "cnn_train", "lstm_train", "gpt_train",
-             "resnet18_infer")  # fmt: skip
+             "resnet18_infer", "resnet18_cifar_train")  # fmt: skip
 # Rows, columns and sums of a product, and which operands are transposed.
 PRODUCTS = ((1024, 1024, 1024, ""), (1024, 1024, 1024, "x"), (1024, 1024, 1024, "y"),
             (64, 768, 768, "y"), (100, 100, 100, ""))  # fmt: skip

@@ -97,7 +97,8 @@ def _pays(g: Geometry, channels: int, outputs: int, result: Pair) -> bool:
     lanes = shape.lanes
     tiles = images * -(-result[0] // RESULTS) * -(-result[1] // RESULTS)
     c, o = padded(channels, lanes), padded(outputs, 2 * lanes)
-    direct = images * result[0] * result[1] * channels * outputs * 9 / lanes
+    pixels = padded(result[0] * result[1], shape.nr)  # of a direct sum's tiles
+    direct = images * pixels * channels * outputs * 9 / lanes
     products = CELLS * padded(tiles, 8) * c * o / lanes
     turns = tiles * _TURN * (c * -(-o // OUTPUTS) + o) / lanes
     points = (products + turns) / _EFFICIENCY + channels * outputs * _FILTER
