@@ -331,3 +331,37 @@ def test_modules_convert_to_complex_types():
     layer.weight.grad = layer.weight.detach() * 2
     size = np.linalg.norm(layer.weight.grad.numpy())
     assert tc.nn.utils.clip_grad_norm_([layer.weight], 1.0).item() == pytest.approx(size, rel=1e-5)
+
+
+def interpreted(compiled):
+    """The ops of a compiled function that run as steps of their own, without a kernel."""
+    return sorted(k.name for k in compiled.kernels() if "run by the interpreter" in k.source)
+
+
+def test_compiled_arithmetic_fuses_as_pairs_of_real_numbers():
+    def rotate(x, turn):
+        pairs = tc.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+        return tc.view_as_real(pairs * turn[:, None] / 2).flatten(-2)
+
+    def mixed(x, y):
+        z, w = tc.complex(x, y), tc.polar(y * y, x)
+        z = tc.where(x > 0, z * w.conj() + 1j, -z) - x
+        z = tc.stack([z.flip(0), (z * z).T.T * 2.0])[1] + (z == w) + z.square().sum(0) / 3
+        return z.real * z.imag + z.to(tc.complex128).imag.float() + (z != 0)
+
+    x, y = tc.randn(5, 3, 8), tc.randn(5, 4).to(tc.complex64)
+    compiled = tc.compile(rotate)
+    np.testing.assert_allclose(compiled(x, y).numpy(), rotate(x, y).numpy(), 1e-5, 1e-6)
+    assert interpreted(compiled) == ["imag", "real"]
+    x, y = tc.randn(6, 7), tc.randn(6, 7)
+    compiled = tc.compile(mixed)
+    np.testing.assert_allclose(compiled(x, y).numpy(), mixed(x, y).numpy(), 1e-4, 1e-5)
+    assert "mul" not in interpreted(compiled)
+
+
+def test_what_only_steps_compute_is_not_taken_apart():
+    compiled = tc.compile(lambda z: tc.fft.ifft(tc.fft.fft(z) * 2))
+    z = tc.randn(8, dtype=tc.complex64)
+    np.testing.assert_allclose(compiled(z).numpy(), 2 * z.numpy(), 1e-5, 1e-6)
+    assert {"fft", "mul"} <= set(interpreted(compiled))
+    assert "complex" not in interpreted(compiled)

@@ -19,7 +19,7 @@ from tracecc_ir.passes.grad import gradient
 from tracecc_ir.text import parse, print_graph
 from tracecc_ir.types import TensorType, f32, i64
 
-OWN = ("expand_vjp", "simplify", "fold", "cse", "dce", "decompose", "scalarize")
+OWN = ("expand_vjp", "simplify", "fold", "cse", "dce", "decompose", "split_complex", "scalarize")
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -211,7 +211,7 @@ def cov(
         scaled = centred
         norm: Any = max(total - correction, 0)
     else:
-        w = to_dtype(weights, x.dtype)
+        w = to_dtype(weights, x.dtype.to_real())
         total = sum_(w)
         centred = sub(x, div(sum_(mul(x, w), 1, True), total))
         scaled = mul(centred, w)

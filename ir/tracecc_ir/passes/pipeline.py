@@ -17,6 +17,7 @@ from tracecc_ir.passes.fuse import fuse
 from tracecc_ir.passes.grad import expand_vjp
 from tracecc_ir.passes.scalarize import scalarize
 from tracecc_ir.passes.simplify import simplify
+from tracecc_ir.passes.split_complex import split_complex
 from tracecc_ir.printer import print_graph
 from tracecc_ir.verify import verify
 
@@ -69,7 +70,11 @@ STAGES = (
     Stage("traced", (), "what the user wrote, forward and backward as one"),
     Stage("grad", (expand_vjp, dce), "derivatives first: rules know ops, not fused groups"),
     Stage("simplified", (clean,), "small before large: while composites are still one node each"),
-    Stage("decomposed", (decompose, clean, adapt), "fusion decides about primitives, not names"),
+    Stage(
+        "decomposed",
+        (decompose, split_complex, clean, adapt),
+        "fusion decides about primitives, not names, and loops have no complex numbers",
+    ),
     Stage("scalarized", (scalarize, clean), "loops want their long dimension innermost"),
     Stage("fused", (fuse,), "last, as nothing looks into a group afterwards"),
 )
@@ -80,6 +85,7 @@ PASSES: dict[str, Pass] = {
     "cse": cse,
     "dce": dce,
     "decompose": decompose,
+    "split_complex": split_complex,
     "scalarize": scalarize,
     "fuse": fuse,
 }
