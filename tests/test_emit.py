@@ -124,8 +124,8 @@ def test_reductions_over_every_subset_of_axes(name, axes):
     check(lambda x: OPS[name](x * 0.5, axes=axes), TensorType(f32, SHAPE))
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=list(DTYPES))
-def test_arithmetic_and_maxima_of_every_dtype(dtype):
+@pytest.mark.parametrize("dtype", [d for d in DTYPES.values() if not d.is_complex], ids=str)
+def test_arithmetic_and_maxima_of_every_real_dtype(dtype):
     low = dtype.kind == "float" and dtype.bits == 16
     type = TensorType(dtype, (5, 7))
     check(lambda x, y: x * y + x, type, type, tolerance=2e-2 if low else 1e-6)

@@ -13,13 +13,11 @@ from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import (
     BaseNativeLowering,
-    IRLegalization,
     NopythonTypeInference,
     PreLowerStripPhis,
 )
 from numba.core.untyped_passes import (
     FixupArgs,
-    InlineClosureLikes,
     IRProcessing,
     ReconstructSSA,
     TranslateByteCode,
@@ -57,11 +55,9 @@ class _Pipeline(compiler.CompilerBase):
             TranslateByteCode,
             FixupArgs,
             IRProcessing,
-            InlineClosureLikes,
             ReconstructSSA,
             NopythonTypeInference,
             PreLowerStripPhis,
-            IRLegalization,
             _Lowering,
         ):
             manager.add_pass(step, step.__name__)
