@@ -21,13 +21,17 @@ class DType:
         public: PyTorch's spelling, ``float32``.
         kind: ``bool``, ``int``, ``float`` or ``complex``, in the order of promotion (``rank``).
         numpy: the NumPy dtype that holds it.
+        is_complex: whether the kind is ``complex``.
+        is_inexact: whether gradients flow through its tensors: it is floating point or complex.
     """
 
-    __slots__ = ("bits", "kind", "name", "numpy", "public")
+    __slots__ = ("bits", "is_complex", "is_inexact", "kind", "name", "numpy", "public")
 
     def __init__(self, name: str, public: str, kind: str, numpy: np.dtype):
         self.name, self.public, self.kind, self.numpy = name, public, kind, numpy
         self.bits = numpy.itemsize * 8
+        self.is_complex = kind == "complex"
+        self.is_inexact = kind in ("float", "complex")
 
     @property
     def itemsize(self) -> int:
@@ -36,15 +40,6 @@ class DType:
     @property
     def is_floating_point(self) -> bool:
         return self.kind == "float"
-
-    @property
-    def is_complex(self) -> bool:
-        return self.kind == "complex"
-
-    @property
-    def is_inexact(self) -> bool:
-        """Whether gradients flow through tensors of this type: it is floating point or complex."""
-        return self.kind in ("float", "complex")
 
     def to_real(self) -> DType:
         """The dtype of real and imaginary parts; a real dtype itself."""
