@@ -365,3 +365,20 @@ def test_what_only_steps_compute_is_not_taken_apart():
     np.testing.assert_allclose(compiled(z).numpy(), 2 * z.numpy(), 1e-5, 1e-6)
     assert {"fft", "mul"} <= set(interpreted(compiled))
     assert "complex" not in interpreted(compiled)
+
+
+def test_even_spacing_between_complex_numbers():
+    z = tc.linspace(0, 1 + 2j, 3)
+    assert (z.dtype, z.tolist()) == (tc.complex64, [0, 0.5 + 1j, 1 + 2j])
+    z = tc.linspace(0.5, 1, 2, dtype=tc.complex128)
+    assert (z.dtype, z.tolist()) == (tc.complex128, [0.5, 1])
+    assert tc.linspace(tc.tensor(1j), tc.tensor(1.0), 2).tolist() == [1j, 1]
+
+
+def test_files_keep_complex_tensors(tmp_path):
+    z = tc.randn(3, dtype=tc.complex64)
+    for name in ("z.pt", "z.safetensors"):
+        tc.save({"z": z}, tmp_path / name)
+        assert tc.equal(tc.load(tmp_path / name)["z"], z)
+    with pytest.raises(TypeError, match="has no complex128, the dtype of 'z'"):
+        tc.save({"z": z.to(tc.complex128)}, tmp_path / "z.safetensors")

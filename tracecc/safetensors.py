@@ -31,7 +31,7 @@ def write_safetensors(tensors: Any, file: Any) -> None:
     """Writes a dict of names and tensors to a binary file.
 
     Raises:
-        TypeError: ``tensors`` is anything else.
+        TypeError: ``tensors`` is anything else, or the format does not have a tensor's dtype.
     """
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise TypeError("a .safetensors file holds a dict of names and tensors, nothing else")
@@ -42,7 +42,12 @@ def write_safetensors(tensors: Any, file: Any) -> None:
         array = np.ascontiguousarray(t.detach()._numpy())
         start, end = end, end + array.nbytes
         shape = [int(n) for n in t.shape]
-        kind = _NAMES[t.dtype.name]
+        kind = _NAMES.get(t.dtype.name)
+        if kind is None:
+            raise TypeError(
+                f"a .safetensors file has no {t.dtype.public}, the dtype of {name!r}; convert it "
+                "or save a .pt file"
+            )
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
         parts.append(array.tobytes())
     text = json.dumps(header, separators=(",", ":")).encode()

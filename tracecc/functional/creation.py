@@ -18,6 +18,7 @@ from tracecc.functional.core import (
     expanded,
     is_number,
     number,
+    promoted,
     reshaped,
     sizes_from,
     splat,
@@ -355,7 +356,7 @@ def arange(
 
 def _progression(n: int, start: Any, step: Any, dtype: DType) -> Tensor:
     """start + i * step, computed exactly for integers and in float64 for floats."""
-    wide = i64 if dtype.kind != "float" else f64
+    wide = f64 if dtype.is_inexact else i64
     if wide is i64:
         start, step = int(start), int(step)
     if start == 0 and step == 1:
@@ -382,9 +383,14 @@ def linspace(
     check_device(device)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    dtype = default_dtype() if dtype is None else check_dtype(dtype)
+    found = promoted(start, end, 1.0) if dtype is None else check_dtype(dtype)
+    dtype = found if dtype is not None or found.is_complex else default_dtype()
     if steps == 0:
         return full((0,), 0, dtype=dtype, requires_grad=requires_grad)
+    if dtype.is_complex:
+        bounds = zip(_parts(start), _parts(end), strict=True)
+        parts = [linspace(low, high, steps, dtype=dtype.to_real()) for low, high in bounds]
+        return _finish(emit(ops.complex, *parts), requires_grad)
     first, last = (_bound(v, steps, whole=dtype.kind != "float") for v in (start, end))
     count = splat(max(steps - 1, 1), (steps,), f64)
     step = emit(ops.div, emit(ops.sub, last, first), count)
@@ -395,6 +401,12 @@ def linspace(
     down = emit(ops.sub, last, emit(ops.mul, left, step))
     low = emit(ops.lt, i, splat(steps // 2 if steps > 1 else 1, (steps,), f64))
     return _finish(to_dtype(emit(ops.select, low, up, down), dtype), requires_grad)
+
+
+def _parts(x: Any) -> tuple[Any, Any]:
+    """The real and imaginary part of a number or tensor."""
+    is_real = isinstance(x, Tensor) and not x.dtype.is_complex
+    return x.real, 0.0 if is_real else x.imag
 
 
 def _bound(x: Any, steps: int, whole: bool) -> Tensor:
