@@ -101,6 +101,17 @@ def test_functional_call_and_ensembles_equal_torchs(mode):
     close(*made)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_parameters_are_differentiated_without_grad_and_inside_a_compiled_vmap(mode):
+    w, x = nn.Parameter(tc.tensor([2.0])), tc.tensor([[1.0], [3.0]])
+    inner = func.grad(lambda p, v: (p * p * v).sum())
+    with tc.no_grad():
+        assert inner(w, x[1]).item() == 12.0
+    rows = func.vmap(lambda row: inner(w, row))
+    found = (tc.compile(rows) if mode == "compiled" else rows)(x)
+    assert found.tolist() == [[4.0], [12.0]]
+
+
 def test_autograd_functional_equals_torchs():
     made = []
     for library in (tc, torch):

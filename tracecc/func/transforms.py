@@ -46,7 +46,10 @@ def _differentiable(t: Any) -> Tensor:
             "a differentiated argument must consist of floating point or complex tensors, given "
             f"{t!r}"
         )
-    return t.view(t.shape) if t.requires_grad else t.detach().requires_grad_()
+    if not t.requires_grad:
+        return t.detach().requires_grad_()
+    fresh = t.view(t.shape)  # keeps its base: an enclosing scan differentiates by it
+    return fresh if fresh.requires_grad else fresh.requires_grad_()
 
 
 def _without(own: Sequence[Tensor], value: Any) -> Any:

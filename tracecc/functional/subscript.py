@@ -44,8 +44,8 @@ def nonzero_arrays(mask: Tensor) -> list[Tensor]:
 
 def _as_index(item: Any) -> Any:
     """Sequences and arrays as tensors, NumPy integers as ints; anything else unchanged."""
-    if isinstance(item, (list, tuple)) and not _holds_slices(item):
-        return tensor(item, dtype=i64) if not len(item) else tensor(item)
+    if isinstance(item, (list, tuple, range)) and not _holds_slices(item):
+        return tensor(list(item)) if len(item) else tensor([], dtype=i64)
     if isinstance(item, np.ndarray):
         return tensor(item)
     if isinstance(item, np.bool_):
