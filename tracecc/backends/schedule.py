@@ -184,9 +184,14 @@ class _Scheduler:
             [Operand(self._buffer("arena", -1, o.type, "carry"), o.type) for o in carried]
             for _ in range(2)
         ]
-        for turn in range(length):
-            at = length - 1 - turn if attrs["reverse"] else turn
-            after = made[:carries] if turn == length - 1 else spare[turn % 2]
+        order = range(length)[:: -1 if attrs["reverse"] else 1]
+        kept = _kept_carries(attrs["body"], consts, carries)
+        for turn, at in enumerate(order):
+            after = made[:carries]
+            if turn < length - 1:
+                # A carry that a y keeps goes where the next turn would copy it to.
+                history = {j: _row(made[y], order[turn + 1]) for j, y in kept.items()}
+                after = [history.get(j, o) for j, o in enumerate(spare[turn % 2])]
             places = {
                 "input": [
                     *given[:consts],
@@ -203,16 +208,16 @@ class _Scheduler:
                 return Operand(outer.buffer, o.type, outer.offset + o.offset)
 
             for launch, (first, later, more) in zip(inner.launches, plans, strict=True):
-                self.launches.append(
-                    replace(
-                        launch,
-                        inputs=[moved(o) for o in launch.inputs],
-                        outputs=[moved(o) for o in launch.outputs],
-                        temporaries=[*map(moved, launch.temporaries), *more],
-                        plan=later if turn else first,
-                        turn=turn,
-                    )
+                placed = replace(
+                    launch,
+                    inputs=[moved(o) for o in launch.inputs],
+                    outputs=[moved(o) for o in launch.outputs],
+                    temporaries=[*map(moved, launch.temporaries), *more],
+                    plan=later if turn else first,
+                    turn=turn,
                 )
+                if not _copies_onto_itself(placed):
+                    self.launches.append(placed)
             carried = after
         return True
 
@@ -433,6 +438,18 @@ class _Scheduler:
             placed.append(b)
             top = max(top, offset + size)
         return top
+
+
+def _kept_carries(body: Graph, consts: int, carries: int) -> dict[int, int]:
+    """The carries that a scan returns as a turn found them, with the number of that result."""
+    number = {v: i for i, v in enumerate(body.outputs) if i >= carries}
+    given = enumerate(body.inputs[consts : consts + carries])
+    return {j: number[v] for j, v in given if v in number}
+
+
+def _copies_onto_itself(launch: Launch) -> bool:
+    ends = [(o.buffer, o.offset) for o in (*launch.inputs, *launch.outputs)]
+    return launch.ops == ["copy"] and ends[0] == ends[1]
 
 
 def _row(o: Operand, index: int) -> Operand:

@@ -65,11 +65,17 @@ def _keeping(body: Graph, wrt: list[int]) -> tuple[Graph, list[Value]]:
     count = len(body.nodes)
     if [n.op for n in step.nodes[:count]] != [n.op for n in body.nodes]:
         return step, []
-    costly = {
-        copy.output: old.output
-        for copy, old in zip(step.nodes[:count], body.nodes, strict=True)
-        if copy.op.name in _COSTLY
+    forward = {
+        v: old
+        for copy, node in zip(step.nodes[:count], body.nodes, strict=True)
+        for v, old in zip(copy.outputs, node.outputs, strict=True)
     }
+    users: dict[Value, list[Node]] = {}
+    for node in step.nodes:
+        for v in node.inputs:
+            users.setdefault(v, []).append(node)
+    found = [v for v in forward if v.node is not None and v.node.op.name in _COSTLY]
+    costly = {v: forward[v] for v in (_downstream(v, users, forward) for v in found)}
     needed = set(step.outputs)
     nodes = []
     for node in reversed(step.nodes):
@@ -83,6 +89,20 @@ def _keeping(body: Graph, wrt: list[int]) -> tuple[Graph, list[Value]]:
         values.update(zip(node.outputs, b.copy(node, values), strict=True))
     b.graph.outputs = [values[v] for v in step.outputs]
     return b.graph, list(kept.values())
+
+
+def _downstream(v: Value, users: Mapping[Value, list[Node]], forward: Mapping) -> Value:
+    """What is made of v alone where nothing else wants v: keeping that saves making it again."""
+    while len(users.get(v, ())) == 1:
+        (user,) = users[v]
+        if (
+            user.op.kind != "elementwise"
+            or user.output not in forward
+            or user.output.type != v.type
+        ):
+            break
+        v = user.output
+    return v
 
 
 @dataclass
