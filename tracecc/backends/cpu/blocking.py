@@ -17,7 +17,9 @@ IN_PLACE = 4  # Contiguous rows of B are read where they lie by blocks of at mos
 
 # Costs in multiply-adds of a full-width vector.
 _PACK = 6.0  # an element of B
-_STREAM = 0.8  # an element of A or of B's rows, read once more
+_READ = 0.8  # an element of A, or of B where it lies, once more
+_FETCH = 12.0  # the same from memory: of an operand that no cache keeps
+_CACHED = 1 << 21  # elements of an operand that a cache keeps
 _UNIT = 4096.0  # a unit of its own
 # Below this many multiply-adds a product is not worth a second thread.
 _SERIAL = 1 << 19
@@ -55,17 +57,24 @@ def blocking(products: int, m: int, n: int, k: int, mr: int, right: Right) -> Bl
             height = -(-panels // wanted)
             packs = right == "strided" or (right == "rows" and height > IN_PLACE)
             cut = Blocking(height * mr, columns, -(-panels // height), column_blocks, packs)
-            cost = _cost(cut, products, n, k, threads)
+            cost = _cost(cut, products, panels * mr, n, k, threads)
             found.append((cost, len(found), cut))
             if threads == 1:
                 break
     return min(found)[2]
 
 
-def _cost(cut: Blocking, products: int, n: int, k: int, threads: int) -> float:
-    """What the busiest thread does."""
-    units = products * cut.row_blocks * cut.column_blocks
-    width = min(n, cut.columns)
-    sums = cut.rows * -(-width // 32) * 32 * k
-    moved = cut.rows * k * _STREAM + width * k * (_PACK if cut.packs else _STREAM)
-    return -(-units // threads) * (sums + moved + _UNIT)
+def _cost(cut: Blocking, products: int, m: int, n: int, k: int, threads: int) -> float:
+    """What the busiest thread does: an even share of all units, or of those that are whole."""
+    left = _READ if m * k <= _CACHED else _FETCH
+    right = _READ if k * n <= _CACHED else _FETCH
+    if cut.packs:
+        right += _PACK
+    width = max(1, -(-n // 32)) * 32
+    columns = min(width, cut.columns)
+    units = max(1, products * cut.row_blocks * cut.column_blocks)
+    total = products * k * (m * width + cut.column_blocks * m * left)
+    total += products * k * cut.row_blocks * width * right + units * _UNIT
+    one = k * (cut.rows * (columns + left) + columns * right) + _UNIT
+    whole = products * (m // cut.rows) * (width // columns)
+    return max(-(-units // threads) * total / units, -(-whole // threads) * one)
