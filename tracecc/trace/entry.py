@@ -72,6 +72,7 @@ class Entry:
             and [r.kind for r in c.results] == ["value"]
             and not (self.backward or c.grads or c.written or self._scalars or self._dynamic)
         )
+        self._output = c.results[0].index if self._pure else 0
 
     def accepts(self, args: tuple) -> bool:
         """The quick check: plain tensors of this signature, and every guard holds."""
@@ -96,20 +97,20 @@ class Entry:
 
     def refusal(self, leaves: Any) -> str | None:
         """Why this entry may not run these arguments (whose signature is equal), or None."""
-        c, why = self.capture, None
+        guards = self.capture.guards
         if self.epoch != epoch.count:
-            why = c.guards.failure(True)
-            if why is None:
-                self.epoch = epoch.count
-                self._storages = None
+            if why := guards.failure(True):
+                return why
+            self.epoch = epoch.count
+            self._storages = None
         else:
-            for check in c.guards.each_call:
-                why = check()
-                if why is not None:
-                    break
-        if why is None and c.guards.on_arguments:
-            why = next((w for check in c.guards.on_arguments if (w := check(leaves))), None)
-        return self._aliasing(leaves) if why is None and c.written else why
+            for check in guards.each_call:
+                if why := check():
+                    return why
+        for check in guards.on_arguments:
+            if why := check(leaves):
+                return why
+        return self._aliasing(leaves) if self.capture.written else None
 
     def _aliasing(self, leaves: Any) -> str | None:
         written, direct = self.capture.written, self.capture.direct
@@ -134,12 +135,10 @@ class Entry:
         """One call."""
         c = self.capture
         if self._pure:
-            with self.lock:
-                state = self._storages or self._state(leaves)
-                outputs = self.forward([leaves[i]._array for i in c.arguments], state)
+            inputs = [leaves[i]._array for i in c.arguments]
+            output = self.forward(inputs, self._storages or self._state(leaves))[self._output]
             self.calls += 1
-            (result,) = c.results
-            return wrap(outputs[result.index], self._types[result.index])
+            return wrap(output, self._types[self._output])
         inputs = [_array(leaves[i]) for i in c.arguments]
         with self.lock:
             state = self._state(leaves)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -207,6 +208,10 @@ class Program:
         self._reserve()
         self._run = driver.run
         self.address: int = self._words.ctypes.data
+        # Runs every launch in order and returns the error word.
+        self.run: Callable[[], int] = (
+            self._run_with_scratch if self._stride else partial(driver.run, self.address)
+        )
 
     @property
     def table(self) -> np.ndarray:
@@ -226,8 +231,6 @@ class Program:
             self._words[layout.PROGRAM_SCRATCH] = self._scratch.ctypes.data
             self._words[layout.PROGRAM_STRIDE] = self._stride
 
-    def run(self) -> int:
-        """Runs every launch in order and returns the error word."""
-        if self._stride:
-            self._reserve()
+    def _run_with_scratch(self) -> int:
+        self._reserve()
         return self._run(self.address)

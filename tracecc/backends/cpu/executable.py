@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -396,8 +397,8 @@ def _maker(type: TensorType) -> Callable[[], np.ndarray]:
     """What makes an output: large ones come from the pool, so that their pages stay warm."""
     shape, dtype = type.sizes, type.dtype.numpy
     if math.prod(shape) * dtype.itemsize < POOLED:
-        return lambda: np.empty(shape, dtype)
-    return lambda: _outputs.empty(shape, dtype)
+        return partial(np.empty, shape, dtype)
+    return partial(_outputs.empty, shape, dtype)
 
 
 def _info(b: Bound) -> KernelInfo:
