@@ -107,8 +107,8 @@ class Entry:
             for check in guards.each_call:
                 if why := check():
                     return why
-        for check in guards.on_arguments:
-            if why := check(leaves):
+        for holds in guards.on_arguments:
+            if why := holds(leaves):
                 return why
         return self._aliasing(leaves) if self.capture.written else None
 

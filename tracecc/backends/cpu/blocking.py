@@ -21,6 +21,7 @@ _READ = 0.8  # an element of A, or of B where it lies, once more
 _FETCH = 12.0  # the same from memory: of an operand that no cache keeps
 _CACHED = 1 << 21  # elements of an operand that a cache keeps
 _UNIT = 4096.0  # a unit of its own
+_REGION = 200000.0  # a launch more
 # Below this many multiply-adds a product is not worth a second thread.
 _SERIAL = 1 << 19
 
@@ -42,9 +43,12 @@ class Blocking:
     packs: bool
 
 
-def blocking(products: int, m: int, n: int, k: int, mr: int, right: Right) -> Blocking:
+def blocking(
+    products: int, m: int, n: int, k: int, mr: int, right: Right, packs_left: bool = False
+) -> Blocking:
     """The cut of ``products`` products [m, k] x [k, n] whose A is packed in panels of ``mr`` rows.
 
+    Where units ``packs_left``, they do so if they have all columns; else it takes a launch more.
     Sums along k are never cut, so the numbers do not depend on it.
     """
     threads = config.num_threads() if products * m * n * k > _SERIAL else 1
@@ -58,6 +62,8 @@ def blocking(products: int, m: int, n: int, k: int, mr: int, right: Right) -> Bl
             packs = right == "strided" or (right == "rows" and height > IN_PLACE)
             cut = Blocking(height * mr, columns, -(-panels // height), column_blocks, packs)
             cost = _cost(cut, products, panels * mr, n, k, threads)
+            if packs_left and threads > 1 and column_blocks > 1:
+                cost += _REGION
             found.append((cost, len(found), cut))
             if threads == 1:
                 break

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tracecc.backends.cpu import gemm, gemm_bf16, toolchain
+from tracecc.backends.cpu.blocking import blocking
 from tracecc.backends.cpu.gemm import KINDS, Right, names
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
@@ -214,17 +215,36 @@ def plan_product(
         ]
     temporaries = [gemm.packed_bytes(shape, a_count, m, depth)]
 
-    def multiply(lies: Right) -> Stage:
-        address = packing[1].kernel.address
-        return gemm.compute_stage(dtype, shape, 1, address, count, a_count, m, n, depth, lies)
+    def multiply(lies: Right) -> list[Stage]:
+        """Packing, which units do for their own rows if they have all columns, and the product."""
+        rows, columns = packing
+        cut = blocking(count, m, n, depth, shape.mr, lies.kind, packs_left=a_count == count)
+        own = a_count == count and cut.column_blocks == 1
+        compute = gemm.compute_stage(
+            dtype,
+            shape,
+            1,
+            columns.kernel.address,
+            count,
+            a_count,
+            m,
+            n,
+            depth,
+            lies,
+            cut,
+            rows.kernel.address if own else 0,
+        )
+        return [replace(rows, extent=0) if own else rows, columns, compute]
 
     def packed() -> tuple[Plan, Plan]:
         once = gemm.pack_panels_stage(shape, packing[1], 1, Ref("temp", 1), count, n, depth)
         z_strides = 1, -(-n // shape.nr) * shape.nr * depth, 0
-        compute = multiply(Right("packed", Ref("temp", 1), shape.nr, depth, z_strides))
+        rows, columns, compute = multiply(
+            Right("packed", Ref("temp", 1), shape.nr, depth, z_strides)
+        )
         sizes = [*temporaries, gemm.packed_columns_bytes(shape, count, n, depth)]
         first, later = (
-            Plan([*packing, stage, compute], sizes, True, count * m, n)
+            Plan([rows, columns, stage, compute], sizes, True, count * m, n)
             for stage in (once, replace(once, extent=0))
         )
         return first, later
@@ -233,6 +253,5 @@ def plan_product(
     (inner, _, row_stride), column_stride, z_strides = right
     if column_stride == 1 and inner >= k and dtype == shape.kind:
         lies = Right("rows", b, row_stride, 1, z_strides)
-    stages = [*packing, multiply(lies)]
     whole = shape.pairs or dtype == shape.kind
-    return Plan(stages, temporaries, True, count * m, n, packed if whole else None)
+    return Plan(multiply(lies), temporaries, True, count * m, n, packed if whole else None)

@@ -63,7 +63,7 @@ class _Driver:
             assert symbol is not None
             llvm.add_symbol(name, symbol)
         triple = target().triple
-        kernel = toolchain.compile_ir(lambda: layout.text(triple), f"driver 1 {triple}")
+        kernel = toolchain.compile_ir(lambda: layout.text(triple), f"driver 3 {triple}")
         lookup = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(kernel.address)
         self.addresses = {name: lookup(n) for n, name in enumerate(layout.FUNCTIONS)}
         self._lock = threading.Lock()

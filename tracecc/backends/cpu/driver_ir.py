@@ -4,8 +4,9 @@ The pool is 64 i64 words (`POOL_WORDS`), fields by index below. `STATE` is the h
 generation << 17 | open << 16 | active. A caller publishes a region by writing the job and then a
 new generation with the open bit; a worker joins by a compare-and-swap that counts it in, takes
 chunks until none is left, and counts itself out. The caller closes the region and waits for those
-who joined, never for a worker that slept through it. Chunks are handed out dynamically; kernels
-give the same bits for any split.
+who joined, never for a worker that slept through it. Chunks are handed out dynamically: whole
+grains, at least four chunks a thread where there is work for that. Kernels give the same bits for
+any split.
 """
 
 from __future__ import annotations
@@ -154,6 +155,7 @@ done:
 }}
 
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 
 define internal void @region(ptr %pool, ptr %row, i64 %scratch, i64 %stride, i64 %threads) {{
 entry:
@@ -166,14 +168,13 @@ entry:
   %grain.0 = load i64, ptr %grain.from
   %positive = icmp sgt i64 %grain.0, 0
   %grain = select i1 %positive, i64 %grain.0, i64 1
-  %extent.up = add i64 %extent, %grain
-  %extent.less = sub i64 %extent.up, 1
-  %pieces = udiv i64 %extent.less, %grain
   %share = shl i64 %threads, 2
-  %count = call i64 @llvm.smin.i64(i64 %pieces, i64 %share)
-  %round = add i64 %extent, %count
-  %round.less = sub i64 %round, 1
-  %chunk = udiv i64 %round.less, %count
+  %even = udiv i64 %extent, %share
+  %even.up = add i64 %even, %grain
+  %even.less = sub i64 %even.up, 1
+  %grains = udiv i64 %even.less, %grain
+  %some = call i64 @llvm.smax.i64(i64 %grains, i64 1)
+  %chunk = mul i64 %some, %grain
   %limit = sub i64 %threads, 1
   {_field("%address.p", ADDRESS)}
   {_field("%args.p", ARGS)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tracecc.backends.cpu import toolchain
-from tracecc.backends.cpu.blocking import blocking
+from tracecc.backends.cpu.blocking import Blocking, blocking
 from tracecc.backends.cpu.microkernel import Tile, compile_copy, compile_tile, compile_turn, tile
 from tracecc.backends.cpu.target import target
 from tracecc.backends.schedule_types import Ref, Stage
@@ -149,6 +149,8 @@ def gemm(args, begin, end, scratch):
     zi = i64_arg(args, 19)
     js = i64_arg(args, 20)
     nb = i64_arg(args, 21)
+    pack_a = i64_arg(args, 22)
+    pack_a_args = i64_arg(args, 23)
     panels = (m + mr - 1) // mr
     block = i64_at(scratch)
     packed = scratch + 64
@@ -168,6 +170,9 @@ def gemm(args, begin, end, scratch):
         b_at = b + ((z // z_inner) * zs + (z % z_inner) * zi + j0 * js) * {size}
         a_at = a + ((z % a_count) * panels + i0 // mr) * k * mr * {size}
         c_at = (z * m + i0) * n + j0
+        if pack_a != 0:
+            first = z * panels + i0 // mr
+            call_kernel(pack_a, pack_a_args, first, first + (rows + mr - 1) // mr, scratch)
         for k0 in range(0, maximum(k, 1), {kc}):
             kc = minimum({kc}, k - k0)
             if in_place < cols:
@@ -336,6 +341,8 @@ def compute_stage(
     n: int,
     k: int,
     right: Right = Right(),
+    cut: Blocking | None = None,
+    pack_left: int = 0,
 ) -> Stage:
     """The product of packed A (temporary 0) with B from a packing function.
 
@@ -347,14 +354,17 @@ def compute_stage(
         products: how many; product z uses left operand z % a_count.
         k: the elements of rows of A that are summed.
         right: B, where units can do without packing it.
+        cut: the units; by default those of the `blocking` of these sizes.
+        pack_left: the address of A's packing function, whose arguments stage 0 of the plan carries,
+            if units are to pack their own rows of A; each must own all columns.
     """
     kernel = toolchain.compile_kernel(_COMPUTE.format(**names(stored, shape)), "gemm")
-    cut = blocking(products, m, n, k, shape.mr, right.kind)
+    cut = cut or blocking(products, m, n, k, shape.mr, right.kind)
     args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
     args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address, m, n, k]
     args += [cut.rows, cut.row_blocks, cut.column_blocks, max(a_count, 1), shape.mr]
     args += [0 if cut.packs else right.at, right.row_stride, *right.z_strides]
-    args += [right.column_stride, cut.columns]
+    args += [right.column_stride, cut.columns, pack_left, Ref("args", 0)]
     work = 2 * min(m, cut.rows) * min(n, cut.columns) * k
     return Stage(
         kernel,
