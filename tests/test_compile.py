@@ -120,6 +120,30 @@ def test_results_that_require_grad_join_the_callers_tape():
     )
 
 
+def test_backward_uses_numbers_and_buffers_as_they_were_at_the_call():
+    buffer, weight = tc.full((3,), 2.0), tc.ones(3, requires_grad=True)
+
+    class Scale:
+        factor = 3.0
+
+    @tc.compile
+    def f(x):
+        y = x * buffer * Scale.factor * weight
+        buffer.add_(1)
+        return y
+
+    x = tc.ones(3, requires_grad=True)
+    first = f(x)
+    Scale.factor = 5.0
+    second = f(x)
+    first.sum().backward()
+    assert x.grad.tolist() == weight.grad.tolist() == [2 * 3.0] * 3
+    with tc.no_grad():
+        weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        second.sum().backward()
+
+
 def test_a_module_can_be_compiled():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     fast = tc.compile(model)

@@ -1,11 +1,10 @@
-"""Functions of functions beside PyTorch's: gradients, Jacobians, vmap, checkpoints, checks."""
+"""Functions of functions beside PyTorch's: gradients, Jacobians, vmap, checks."""
 
 import numpy as np
 import pytest
 
 import tracecc as tc
 from tracecc import func, nn
-from tracecc.utils.checkpoint import checkpoint, checkpoint_sequential
 
 torch = pytest.importorskip("torch")
 
@@ -151,42 +150,3 @@ def test_anomaly_mode_names_the_forward_line():
         with pytest.raises(RuntimeError, match=r"returned nan values.*test_func\.py"):
             y.backward()
     (x.sqrt() * 0).backward()
-
-
-def test_checkpoint_gives_the_same_gradients_and_runs_twice():
-    calls = []
-
-    def make(use):
-        tc.manual_seed(3)
-        model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 1))
-        x = tc.tensor(X.astype("float32"), requires_grad=True)
-
-        def part(v):
-            calls.append(1)
-            return model(v)
-
-        h = x * 2
-        y = checkpoint(part, h, use_reentrant=False) if use else part(h)
-        (y.square().sum() + y.sum()).backward()
-        return [y, x.grad, *(p.grad for p in model.parameters())]
-
-    plain = make(False)
-    calls.clear()
-    close(make(True), plain, 1e-6)
-    assert len(calls) == 2
-    model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(4)])
-    x = tc.ones(1, 2, requires_grad=True)
-    checkpoint_sequential(model, 2, x).sum().backward()
-    want = tc.ones(1, 2, requires_grad=True)
-    model(want).sum().backward()
-    close(x.grad, want.grad, 1e-6)
-
-
-def test_checkpoint_inside_a_compiled_step():
-    w = nn.Parameter(tc.tensor(X))
-
-    @tc.compile
-    def step(x):
-        return func.grad(lambda v: checkpoint(lambda t: (t @ w).sin().sum(), v))(x)
-
-    close(step(tc.tensor(X)), func.grad(lambda v: (v @ w).sin().sum())(tc.tensor(X)))

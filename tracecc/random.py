@@ -74,6 +74,19 @@ class Generator:
         self._set(int(seed), int(position))
         return self
 
+    def mark(self) -> tuple[Tensor, Tensor]:
+        """The place in the stream as tensors, which a trace has too; for `rewind`."""
+        name_state(self._seed, "rng.seed")
+        name_state(self._position, "rng.position")
+        pair, trace = (self._seed, self._position), thread.trace
+        a, b = (t.clone() if trace is None else trace.snapshot(t) for t in pair)
+        return a, b
+
+    def rewind(self, mark: tuple[Tensor, Tensor]) -> None:
+        """Goes on from ``mark``."""
+        for t, value in zip((self._seed, self._position), mark, strict=True):
+            t._write(value)
+
     def clone_state(self) -> Generator:
         """Another generator at the same place."""
         return Generator(self.device).set_state(self.get_state())

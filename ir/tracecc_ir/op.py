@@ -32,7 +32,7 @@ Kind = Literal[
     "linalg",
     "fourier",
     "library",  # elementwise functions that no backend has a kernel for: the interpreter runs them
-    "control",  # ops that hold graphs: call, cond, while, scan
+    "control",  # ops that hold graphs: call, cond, while, scan; and barrier
     "composite",  # has a decomposition into other ops
     "kernel",  # a fused group
 ]

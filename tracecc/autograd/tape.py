@@ -19,6 +19,7 @@ from tracecc_ir.types import TensorType
 if TYPE_CHECKING:
     from tracecc_ir.op import Emitter
 
+Edge = tuple[Any, int]  # where a gradient goes: a node and which of its outputs, or (leaf, 0)
 _sequence = itertools.count()
 
 
@@ -239,7 +240,7 @@ def dispatch_emitter() -> Any:
     return emitter
 
 
-def edge(t: Tensor) -> tuple[Any, int] | None:
+def edge(t: Tensor) -> Edge | None:
     """Where the gradient of ``t`` goes: its node, or itself if it is a leaf."""
     if not t._requires_grad:
         return None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from tracecc.autograd.tape import TapeNode, anomaly, edge
+from tracecc.autograd.tape import Edge, TapeNode, anomaly, edge
 from tracecc.eager import contiguous
 from tracecc.state import enable_grad, no_grad, thread
 from tracecc.tensor import Tensor, wrap
@@ -24,16 +23,37 @@ def backward_pass(
     With ``wanted`` None, gradients are accumulated into the ``grad`` of every leaf. Otherwise they
     are returned for exactly these tensors and no ``grad`` changes.
     """
-    targets = None if wanted is None else {_key(edge(t)): i for i, t in enumerate(wanted)}
+    edges = None if wanted is None else [edge(t) for t in wanted]
+    return walk(roots, grads, edges, retain_graph, create_graph)
+
+
+def walk(
+    roots: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    wanted: Sequence[Edge | None] | None,
+    retain_graph: bool,
+    create_graph: bool,
+    since: int | None = None,
+) -> list[Tensor | None] | None:
+    """As `backward_pass`, for edges.
+
+    With ``since`` it stops at leaves and at nodes up to this number: what arrives there is returned
+    as it is, and hooks are left to the walk that goes on from there.
+    """
+    targets = None if wanted is None else {_key(e): i for i, e in enumerate(wanted)}
     found: list[Tensor | None] = [None] * len(wanted or ())
-    reaches = None if targets is None else _reaching(roots, targets)
+    reaches = None if targets is None else _reaching(roots, targets, since)
     pending: dict[TapeNode, list[Tensor | None]] = {}
     heap: list[tuple[int, TapeNode]] = []
 
-    def send(to: tuple[Any, int] | None, g: Tensor | None, fresh: bool = False) -> None:
+    def send(to: Edge | None, g: Tensor | None, fresh: bool = False) -> None:
         if to is None or g is None:
             return
         node, index = to
+        if targets is not None and outside(node, since):
+            if (at := targets.get(_key(to))) is not None:
+                found[at] = _sum(found[at], g)
+            return
         if isinstance(node, Tensor):
             g = _run_hooks(node._hooks, g)
             if targets is None:
@@ -78,7 +98,7 @@ def _sum(before: Tensor | None, g: Tensor) -> Tensor:
     return g if before is None else before + g
 
 
-def _key(to: tuple[Any, int] | None) -> tuple[int, int]:
+def _key(to: Edge | None) -> tuple[int, int]:
     return (0, 0) if to is None else (id(to[0]), to[1])
 
 
@@ -103,18 +123,23 @@ def _run_hooks(hooks: list[Callable] | None, g: Tensor) -> Tensor:
     return g
 
 
-def _useful(e: tuple[Any, int], reaches: set, targets: dict | None) -> bool:
+def _useful(e: Edge, reaches: set, targets: dict | None) -> bool:
     return e[0] in reaches or (targets is not None and _key(e) in targets)
 
 
-def _reaching(roots: Sequence[Tensor], targets: dict) -> set:
+def outside(node: TapeNode | Tensor, since: int | None) -> bool:
+    """Whether a leaf or node was there when nodes were counted up to ``since``."""
+    return since is not None and (isinstance(node, Tensor) or node.sequence <= since)
+
+
+def _reaching(roots: Sequence[Tensor], targets: dict, since: int | None) -> set:
     """The nodes from which some target can be reached."""
     reaches: set = set()
     seen: set = set()
     stack = [(e[0], False) for t in roots if (e := edge(t)) is not None]
     while stack:
         node, done = stack.pop()
-        if isinstance(node, Tensor):
+        if isinstance(node, Tensor) or outside(node, since):
             continue
         if done:
             if any(e is not None and _useful(e, reaches, targets) for e in node.edges):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,23 +30,28 @@ class Operands:
             a.copy() if s.kind == "scalar" else a
             for s, a in zip(capture.sources, state, strict=True)
         ]
-        self._versions = [s.version for s in self._storages()]
+        self._versions: dict[tuple[str, int], tuple[Storage, int]] = {}
+        for i, a in enumerate(capture.arguments):
+            if isinstance(t := leaves[a], Tensor):
+                self._versions["input", i] = t._storage, t._storage.version
+        for i, s in enumerate(capture.sources):
+            if s.kind == "storage":
+                self._versions["state", i] = s.owner, s.owner.version
 
-    def _storages(self) -> list[Storage]:
-        given = [self._leaves[i] for i in self._capture.arguments]
-        return [t._storage for t in given if isinstance(t, Tensor)] + [
-            s.owner for s in self._capture.sources if s.kind == "storage"
-        ]
-
-    def tensors(self) -> list[Tensor]:
-        """The arguments, then the state."""
-        for storage, version in zip(self._storages(), self._versions, strict=True):
-            if storage.version != version:
+    def check(self, used: Iterable[tuple[str, int]]) -> None:
+        """Refuses inputs and state, by kind and number, that were overwritten since the call."""
+        for key in used:
+            storage, version = self._versions.get(key, (None, 0))
+            if storage is not None and storage.version != version:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an "
                     "inplace operation: a tensor that a compiled function read is at version "
                     f"{storage.version}; expected version {version} instead"
                 )
+
+    def tensors(self) -> list[Tensor]:
+        """The arguments, then the state."""
+        self.check(self._versions)
         capture = self._capture
         owned = {t._storage: t for t in capture.leaves if isinstance(t, Tensor)}
         return [_argument(self._leaves[i]) for i in capture.arguments] + [

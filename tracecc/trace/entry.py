@@ -297,6 +297,7 @@ class CompiledNode(TapeNode):
             )
         if thread.grad_enabled:
             return self._recorded(gs, wanted, keep)
+        self.operands.check(self.entry.saved)
         arrays = [
             np.zeros(t.sizes, t.dtype.numpy) if g is None else g._numpy()
             for g, t in zip(gs, self.types, strict=True)

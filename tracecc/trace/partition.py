@@ -19,7 +19,10 @@ class Halves:
 
 def partition(joint: Graph, outputs: int, cotangents: int) -> Halves:
     """Splits ``joint``, whose last ``cotangents`` inputs belong to the backward half and whose
-    outputs after the first ``outputs`` are gradients."""
+    outputs after the first ``outputs`` are gradients.
+
+    Saved state is not copied, but for what changes: what the call itself updates, and numbers.
+    """
     inputs = joint.inputs[: len(joint.inputs) - cotangents]
     seeds = joint.inputs[len(joint.inputs) - cotangents :]
     first = _needed(joint, joint.outputs[:outputs] + [u.value for u in joint.updates])
@@ -28,7 +31,12 @@ def partition(joint: Graph, outputs: int, cotangents: int) -> Halves:
     wants = [v for n in second for v in n.inputs] + joint.outputs[outputs:]
     saved = [v for v in dict.fromkeys(wants) if v not in made]
     parameters = {v: ("input", i) for i, v in enumerate(inputs)}
-    parameters.update({s.value: ("state", i) for i, s in enumerate(joint.state)})
+    updated = {u.state for u in joint.updates}
+    parameters.update(
+        (s.value, ("state", i))
+        for i, s in enumerate(joint.state)
+        if s.value not in updated and s.value.type.ndim
+    )
     kept = joint.outputs[:outputs]
     where = []
     for v in saved:

@@ -22,8 +22,9 @@ from tracecc.trace.errors import TraceError
 from tracecc.trace.guards import Guards
 from tracecc.trace.location import assigned_name, user_location
 from tracecc.views import replay, view, write_through
-from tracecc_ir.graph import Builder, Graph, State, Update, Value
+from tracecc_ir.graph import Builder, Graph, Node, State, Update, Value
 from tracecc_ir.op import Attrs, Expr, Op
+from tracecc_ir.ops import barrier
 from tracecc_ir.types import TensorType, f64, type_of_array
 
 
@@ -193,6 +194,32 @@ class Tracer:
         return (
             t._base if t._base is not None else self._base_of(t._storage, self.memory[t._storage])
         )
+
+    @contextmanager
+    def apart(self, after: Sequence[Tensor]) -> Iterator[None]:
+        """What is emitted inside is computed once ``after`` is there, never taken from before.
+
+        Every value that it reads from outside passes a barrier with ``after``. What it writes to
+        memory from outside is forgotten.
+        """
+        waits = [self.value(t) for t in after]
+        nodes = self.builder.graph.nodes
+        first = len(nodes)
+        before = [(memory, memory.value) for memory in self.memory.values()]
+        yield
+        for memory, value in before:
+            memory.value = value
+        emitted = nodes[first:]
+        made = {v for node in emitted for v in node.outputs}
+        read = [v for v in dict.fromkeys(v for n in emitted for v in n.inputs) if v not in made]
+        if not read:
+            return
+        operands = [*read, *waits]
+        wall = Node(barrier, operands, {}, [v.type for v in operands])
+        passed = dict(zip(read, wall.outputs, strict=False))
+        for node in emitted:
+            node.inputs = tuple(passed.get(v, v) for v in node.inputs)
+        nodes.insert(first, wall)
 
     # Gradients of leaves are effects on Python objects; the compiled call repeats them.
 

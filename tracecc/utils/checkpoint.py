@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from tracecc.autograd.tape import TapeNode, attach
-from tracecc.autograd.walk import backward_pass
+from tracecc.autograd.tape import Edge, TapeNode, attach, edge
+from tracecc.autograd.walk import outside, walk
 from tracecc.pytree import flatten, unflatten
 from tracecc.random import default_generator
 from tracecc.state import enable_grad, thread
@@ -16,39 +17,44 @@ __all__ = ["checkpoint", "checkpoint_sequential"]
 
 
 class CheckpointNode(TapeNode):
-    """The record of a part that backward runs again."""
+    """The record of a part that backward runs again.
 
-    __slots__ = ("again", "count")
+    Attributes:
+        again: runs the part and returns its results that require grad.
+    """
 
-    again: Callable[[], tuple[list[Tensor], list[Tensor]]]
-    count: int
+    __slots__ = ("again",)
+
+    again: Callable[[], list[Tensor]]
 
     def apply(self, gs: list[Tensor | None], wanted: list[bool], keep: bool) -> list[Tensor | None]:
-        outputs, leaves = self.again()
-        pairs = [(y, g) for y, g in zip(outputs, gs, strict=True) if g is not None]
-        ys, seeds = zip(*pairs, strict=True)
-        asked = [t for t, w in zip(leaves, wanted, strict=True) if w]
-        found = iter(backward_pass(ys, seeds, asked, keep, thread.grad_enabled) or ())
+        start, trace = _now(), thread.trace
+        arrived = [g for g in gs if g is not None]
+        with nullcontext() if trace is None else trace.apart(arrived):
+            outputs = self.again()
+        roots = [y for y, g in zip(outputs, gs, strict=True) if g is not None]
+        asked = [e for e, w in zip(self.edges, wanted, strict=True) if w]
+        found = iter(walk(roots, arrived, asked, keep, thread.grad_enabled, start) or ())
         return [next(found) if w else None for w in wanted]
 
 
-def _leaves(outputs: list[Tensor], before: int) -> list[Tensor]:
-    """The leaves that the graph above node number ``before`` ends in."""
-    found: dict[int, Tensor] = {}
+def _now() -> int:
+    """The number that the tape has counted to."""
+    return TapeNode((), ()).sequence
+
+
+def _entries(outputs: list[Tensor], start: int) -> list[Edge]:
+    """Where the gradients of ``outputs`` leave what was recorded after node number ``start``."""
+    found: dict[tuple[int, int], Edge] = {}
     seen: set[TapeNode] = set()
-    pending = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    pending = [e for t in outputs if (e := edge(t)) is not None]
     while pending:
-        node = pending.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for to in node.edges:
-            if to is None:
-                continue
-            if isinstance(to[0], Tensor):
-                found[id(to[0])] = to[0]
-            elif to[0].sequence > before:
-                pending.append(to[0])
+        to = pending.pop()
+        if outside(to[0], start):
+            found.setdefault((id(to[0]), to[1]), to)
+        elif to[0] not in seen:
+            seen.add(to[0])
+            pending.extend(e for e in reversed(to[0].edges) if e is not None)
     return list(found.values())
 
 
@@ -57,16 +63,22 @@ def checkpoint(
     *args: Any,
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
+    context_fn: Callable | None = None,
+    determinism_check: str = "default",
+    debug: bool = False,
     **kwargs: Any,
 ) -> Any:
     """``function(*args, **kwargs)``, whose intermediate results are computed again in backward.
 
-    Inside a compiled function it is the plain call: the compiler plans memory itself.
+    Inside a compiled function the backward pass holds the part a second time, behind a barrier:
+    it is not computed before its gradient is there, and the first one's memory is free until then.
 
     Args:
         function: what to call; it must do the same both times.
-        use_reentrant: accepted for PyTorch's sake; gradients always reach captured parameters.
+        use_reentrant: accepted for PyTorch's sake; gradients always reach captured tensors.
         preserve_rng_state: draw the same random numbers both times.
+        context_fn: gives two context managers, for the first and for the second run.
+        determinism_check, debug: accepted for PyTorch's sake.
 
     >>> import tracecc as tc
     >>> x = tc.tensor(2.0, requires_grad=True)
@@ -74,45 +86,40 @@ def checkpoint(
     >>> x.grad
     tensor(-1.0331)
     """
-    if thread.trace is not None or not thread.grad_enabled:
-        return function(*args, **kwargs)
-    state = default_generator.get_state() if preserve_rng_state else None
-    given, structure = flatten((args, kwargs))
-    places = [i for i, t in enumerate(given) if isinstance(t, Tensor) and t.requires_grad]
-
-    def run() -> tuple[Any, list[Tensor]]:
-        values = list(given)
-        fresh = [given[i].detach().requires_grad_() for i in places]
-        for i, t in zip(places, fresh, strict=True):
-            values[i] = t
-        a, k = unflatten(structure, iter(values))
-        with enable_grad():
-            return function(*a, **k), fresh
-
-    start = TapeNode((), ()).sequence
-    result, fresh = run()
-    outputs, out_structure = flatten(result)
-    live = [t for t in outputs if isinstance(t, Tensor) and t.requires_grad]
+    first, second = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
+    if not thread.grad_enabled:
+        with first:
+            return function(*args, **kwargs)
+    mark = default_generator.mark() if preserve_rng_state else None
+    start = _now()
+    with first:
+        result = function(*args, **kwargs)
+    outputs, structure = flatten(result)
+    live = _live(outputs)
     if not live:
         return result
-    mine = {id(t) for t in fresh}
-    captured = [t for t in _leaves(live, start) if id(t) not in mine]
 
-    def again() -> tuple[list[Tensor], list[Tensor]]:
-        now = default_generator.get_state()
-        if state is not None:
-            default_generator.set_state(state)
-        second, inputs = run()
-        if state is not None:
-            default_generator.set_state(now)
-        found = [t for t in flatten(second)[0] if isinstance(t, Tensor) and t.requires_grad]
-        return found, [*inputs, *captured]
+    def again() -> list[Tensor]:
+        now = default_generator.mark()
+        if mark is not None:
+            default_generator.rewind(mark)
+        with enable_grad(), second:
+            made = function(*args, **kwargs)
+        if mark is not None:
+            default_generator.rewind(now)
+        return _live(flatten(made)[0])
 
-    node = CheckpointNode([*(given[i] for i in places), *captured], [t._type for t in live])
-    node.again, node.count = again, len(live)
+    node = CheckpointNode((), [t._type for t in live])
+    node.edges, node.again = [*_entries(live, start)], again
     made = {id(t): handle(t) for t in live}
     attach(node, list(made.values()))
-    return unflatten(out_structure, iter([made.get(id(t), t) for t in outputs]))
+    return unflatten(structure, iter([made.get(id(t), t) for t in outputs]))
+
+
+def _live(outputs: list[Any]) -> list[Tensor]:
+    """The different tensors among results that require grad."""
+    found = {id(t): t for t in outputs if isinstance(t, Tensor) and t.requires_grad}
+    return list(found.values())
 
 
 def checkpoint_sequential(

@@ -27,7 +27,7 @@ from tracecc_ir.ops.composite_norm import (
 from tracecc_ir.ops.composite_random import normal, uniform
 from tracecc_ir.ops.constant import constant, iota
 from tracecc_ir.ops.contraction import dot_general
-from tracecc_ir.ops.control import call, cond, kernel, vjp, while_
+from tracecc_ir.ops.control import barrier, call, cond, kernel, vjp, while_
 from tracecc_ir.ops.convolution import conv, conv_input_grad, conv_weight_grad
 from tracecc_ir.ops.cumulative import cummax, cummin, cumprod, cumsum
 from tracecc_ir.ops.elementwise import (
@@ -175,6 +175,7 @@ __all__ = [
     "atanh",
     "attention",
     "attention_grad",
+    "barrier",
     "batch_norm",
     "bessel_j0",
     "bessel_j1",

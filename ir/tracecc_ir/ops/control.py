@@ -1,4 +1,4 @@
-"""Ops that hold graphs: calls, branches, loops, fused groups; and derivatives as nodes."""
+"""Ops that hold graphs: calls, branches, loops, fused groups; derivatives as nodes; barriers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from tracecc_ir.errors import NotDifferentiable, TypeRuleError
 from tracecc_ir.graph import Graph, replay
-from tracecc_ir.op import Expr, Op, op_named
+from tracecc_ir.op import Expr, Op, Sample, op_named
+from tracecc_ir.ops.rules import ALL, draw
 from tracecc_ir.passes.grad import Derived, gradient
 from tracecc_ir.types import TensorType, bool_
 
@@ -106,6 +107,19 @@ while_ = Op(
     _while_type,
     vjp=_while_vjp,
     doc="repeats `body` as long as `condition` holds; forward only",
+)
+
+
+barrier = Op(
+    "barrier",
+    "control",
+    lambda *xs: xs,
+    reference=lambda *xs: xs,
+    vjp=lambda g, y, *xs: tupled(g),
+    dtypes=ALL,
+    samples=lambda rng, dtype: [Sample((draw(rng, dtype, 3, 4), draw(rng, dtype, 2)))],
+    doc="its operands; what reads one of them runs after all are there, and is not merged with "
+    "what reads the operand itself",
 )
 
 

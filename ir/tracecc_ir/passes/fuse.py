@@ -37,8 +37,8 @@ def fuse(graph: Graph) -> Graph:
 
         %b = kernel exp_mul(%x) { ... } : f32[8]
 
-    Sizes decide what is worth fusing, so a graph that still holds symbolic sizes is returned
-    as it is.
+    Barriers go, as what follows one stays in order after it. Sizes decide what is worth fusing, so
+    a graph that still holds symbolic sizes is returned as it is.
     """
     values = [*graph.parameters(), *(v for n in graph.nodes for v in n.outputs)]
     if any(v.type.is_symbolic for v in values):
@@ -197,6 +197,9 @@ class _Plan:
         for group in self._order():
             if len(group.nodes) == 1 and not fusible(group.nodes[0]):
                 (node,) = group.nodes
+                if node.op.name == "barrier":
+                    new.update((v, new[x]) for v, x in zip(node.outputs, node.inputs, strict=True))
+                    continue
                 made.nodes.append(_plain(node, new))
                 made.nodes[-1].why = self._why([node], {node}, list(node.outputs))
             elif all(moves(n) for n in group.nodes):
