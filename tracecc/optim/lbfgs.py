@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import tracecc as tc
+from tracecc.optim.lbfgs_traced import Memory, minimize
 from tracecc.optim.line_search import Point, strong_wolfe
-from tracecc.optim.optimizer import Optimizer, State, check
+from tracecc.optim.optimizer import Hyper, Optimizer, State, check
 from tracecc.state import enable_grad, no_grad, thread
 from tracecc.tensor import Tensor
-from tracecc.trace.errors import TraceError
-from tracecc.trace.location import user_location
+from tracecc.trace import name_state, suspended
+from tracecc.trace.closure import Closure, flat, place
+from tracecc.trace.closure import gradient as gradient_of
 
 
 class LBFGS(Optimizer):
-    """Limited-memory BFGS (Nocedal, 1980). ``step`` needs a closure, which may be compiled.
+    """Limited-memory BFGS (Nocedal, 1980). ``step`` needs a closure.
+
+    The closure may be compiled, or the step with it: then the iterations are loops of one graph,
+    in which the closure may write nothing but gradients.
 
     Args:
         params: tensors; one group only.
@@ -58,20 +64,24 @@ class LBFGS(Optimizer):
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
         self._params: list[Tensor] = self.param_groups[0]["params"]
 
-    def _gradient(self) -> Tensor:
-        """All gradients as one new vector."""
-        return tc.cat(
-            [
-                tc.zeros(p.numel(), dtype=p.dtype) if p.grad is None else p.grad.reshape(-1)
-                for p in self._params
-            ]
-        )
-
     def _move(self, t: float, direction: Tensor) -> None:
         start = 0
         for p in self._params:
             p.add_(direction[start : start + p.numel()].reshape(p.shape), alpha=t)
             start += p.numel()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As eager steps keep it, in PyTorch's layout."""
+        saved = super().state_dict()
+        for state in saved["state"].values():
+            if isinstance(state.get("n_iter"), Tensor):
+                as_lists(state)
+        return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over saved state and options."""
+        super().load_state_dict(copy.deepcopy(state_dict))
+        self._changed()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Makes up to ``max_iter`` iterations.
@@ -84,25 +94,51 @@ class LBFGS(Optimizer):
         """
         if closure is None:
             raise TypeError("LBFGS.step() expects a closure that computes the loss anew")
-        if thread.trace is not None:
-            raise TraceError(
-                f"{user_location()}: LBFGS chooses its steps by the loss's numbers, which a trace "
-                "does not have; compile the closure instead and call step(closure) outside"
-            )
         with enable_grad():
             original = closure()
         with no_grad():
-            self._iterate(closure, float(original))
+            if thread.trace is None:
+                self._iterate(closure, float(original))
+            else:
+                self._trace(closure, original.detach().double())
         return original
+
+    def _trace(self, closure: Callable[[], Any], loss: Tensor) -> None:
+        """The iterations as loops of the graph."""
+        group, params = self.param_groups[0], self._params
+        state = self.state[params[0]]
+        if not isinstance(state.get("n_iter"), Tensor):
+            with suspended():
+                as_window(state, flat(params), group["history_size"])
+            self._changed()
+        assert thread.trace is not None
+        thread.trace.guards.attribute(self, "_generation", self._generation)
+        for key, value in state.items():
+            name_state(value, f"LBFGS.{key}")
+        memory = Memory(**state)
+        option = Hyper(self, group, 0)
+        end = minimize(
+            Closure(closure, params), flat(params), loss, gradient_of(params), memory, option
+        )
+        place(params, end.x)
+        for t, value in zip(memory, end.memory, strict=True):
+            t.copy_(value)
+        start = 0
+        for p in params:
+            p.grad = end.gradient[start : start + p.numel()].reshape(p.shape).clone()
+            start += p.numel()
 
     def _iterate(self, closure: Callable[[], Any], loss: float) -> None:
         group = self.param_groups[0]
         lr, state = float(group["lr"]), self.state[self._params[0]]
+        if isinstance(state.get("n_iter"), Tensor):
+            as_lists(state)
+            self._changed()
         for key in ("func_evals", "n_iter"):
             state.setdefault(key, 0)
         evaluations = 1
         state["func_evals"] += 1
-        gradient = self._gradient()
+        gradient = gradient_of(self._params)
         most = _largest(gradient)
         for iteration in range(1, group["max_iter"] + 1):
             if most <= group["tolerance_grad"]:
@@ -147,7 +183,7 @@ class LBFGS(Optimizer):
     def _call(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         with enable_grad():
             loss = float(closure())
-        return loss, self._gradient()
+        return loss, gradient_of(self._params)
 
     def _evaluate(self, closure: Callable[[], Any], t: float, d: Tensor) -> Point:
         """The point ``t`` along ``d``; the parameters are as before afterwards."""
@@ -157,6 +193,35 @@ class LBFGS(Optimizer):
         for p, value in zip(self._params, before, strict=True):
             p.copy_(value)
         return Point(t, loss, gradient, gradient.dot(d).item())
+
+
+# The memory of past steps: lists, or for a trace the last rows of a window of a fixed size.
+
+
+def as_window(state: State, like: Tensor, size: int) -> None:
+    """Replaces the numbers and lists of eager steps by tensors."""
+    kept = {"func_evals": 0, "n_iter": 0, "t": 0.0, "H_diag": 1.0, "prev_loss": 0.0, **state}
+    zeros, count = tc.zeros_like(like), len(kept.get("ro", ()))
+    rows = [zeros] * (size - count)
+    for key in ("func_evals", "n_iter"):
+        state[key] = tc.as_tensor(kept[key])
+    for key in ("t", "H_diag", "prev_loss"):
+        state[key] = tc.as_tensor(kept[key], dtype=tc.float64)
+    for key in ("d", "prev_flat_grad"):
+        state[key] = kept.get(key, zeros).clone()
+    for key in ("old_dirs", "old_stps"):
+        state[key] = tc.stack([*rows, *kept.get(key, ())])
+    state["ro"] = tc.as_tensor([0.0] * len(rows) + list(kept.get("ro", ())), dtype=tc.float64)
+
+
+def as_lists(state: State) -> None:
+    """The inverse of `as_window`."""
+    for key in ("func_evals", "n_iter", "t", "H_diag", "prev_loss"):
+        state[key] = state[key].item()
+    used = [i for i, inverse in enumerate(state["ro"].tolist()) if inverse]
+    state["ro"] = [state["ro"][i].item() for i in used]
+    for key in ("old_dirs", "old_stps"):
+        state[key] = [state[key][i].clone() for i in used]
 
 
 def _largest(t: Tensor) -> float:

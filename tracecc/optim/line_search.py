@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracecc.tensor import Tensor
 
@@ -12,12 +12,15 @@ SUFFICIENT, CURVATURE = 1e-4, 0.9
 
 
 class Point(NamedTuple):
-    """A place on the line: step length, loss, gradient, and its slope along the line."""
+    """A place on the line: step length, loss, gradient, and its slope along the line.
 
-    t: float
-    loss: float
+    The numbers are floats, or under a trace 0-d float64 tensors.
+    """
+
+    t: Any
+    loss: Any
     gradient: Tensor
-    slope: float
+    slope: Any
 
 
 def cubic_minimum(a: Point, b: Point, bounds: tuple[float, float] | None = None) -> float:
@@ -39,11 +42,13 @@ def cubic_minimum(a: Point, b: Point, bounds: tuple[float, float] | None = None)
     return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / divisor), low), high)
 
 
-def _too_high(p: Point, start: Point) -> bool:
+def is_too_high(p: Point, start: Point) -> Any:
+    """Whether a point descends less than its length asks for."""
     return p.loss > start.loss + SUFFICIENT * p.t * start.slope
 
 
-def _flat(p: Point, start: Point) -> bool:
+def is_flat(p: Point, start: Point) -> Any:
+    """Whether a point's slope is small enough."""
     return abs(p.slope) <= -CURVATURE * start.slope
 
 
@@ -71,9 +76,9 @@ def strong_wolfe(
     before, new = start, evaluate(t)
     bracket = [start, new]
     for tries in range(most):  # walk out until a minimum is enclosed
-        if _too_high(new, start) or (tries > 1 and new.loss >= before.loss):
+        if is_too_high(new, start) or (tries > 1 and new.loss >= before.loss):
             break
-        if _flat(new, start):
+        if is_flat(new, start):
             return new, tries + 1
         if new.slope >= 0:
             break
@@ -108,11 +113,11 @@ def _zoom(
         stuck = close
         new = evaluate(t)
         tries += 1
-        if _too_high(new, start) or new.loss >= bracket[low].loss:
+        if is_too_high(new, start) or new.loss >= bracket[low].loss:
             bracket[high] = new
             low, high = (0, 1) if bracket[0].loss <= bracket[1].loss else (1, 0)
             continue
-        if _flat(new, start):
+        if is_flat(new, start):
             return new, tries + 1
         if new.slope * (bracket[high].t - bracket[low].t) >= 0:
             bracket[high] = bracket[low]
