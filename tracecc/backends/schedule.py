@@ -11,13 +11,14 @@ from dataclasses import replace
 from tracecc.backends.schedule_body import Body, Unfusable, lower_body
 from tracecc.backends.schedule_chunk import chunked
 from tracecc.backends.schedule_epilogue import tiled
+from tracecc.backends.schedule_memory import place
 from tracecc.backends.schedule_program import Buffer, Launch, LibraryPlan, Operand, Planner, Program
+from tracecc.backends.schedule_shares import Share, rows_apart, units_in_rows
 from tracecc_ir.graph import Graph, Node, Value
 from tracecc_ir.passes.anchor import anchor_of, epilogue_of
 from tracecc_ir.passes.fuse_space import fusible
 from tracecc_ir.types import DType, TensorType, u8
 
-ALIGNMENT = 64
 # A loop of at most so many launches is spelled out.
 MOST_SPELLED_OUT = 4096
 
@@ -28,6 +29,7 @@ def schedule(
     *,
     lone: bool = False,
     body: Callable[[Graph], Graph] | None = None,
+    share: Callable[[int], Share | None] = lambda rows: None,
 ) -> Program:
     """Plans a fused graph of concrete sizes.
 
@@ -38,8 +40,9 @@ def schedule(
             writes it, so that reductions too may update state in place.
         body: makes the body of a loop ready to be scheduled. Loops of a known number of turns are
             then spelled out, launch by launch; without it they stay one step.
+        share: into what shares to cut so many rows of a loop that do not meet; None for no shares.
     """
-    return _Scheduler(graph, planner, lone, body).run()
+    return _Scheduler(graph, planner, lone, body, share).run()
 
 
 class _Scheduler:
@@ -49,8 +52,11 @@ class _Scheduler:
         planner: Planner,
         lone: bool,
         body: Callable[[Graph], Graph] | None,
+        cut: Callable[[int], Share | None],
+        share: Share | None = None,
     ):
         self.graph, self.planner, self.lone, self.body = graph, planner, lone, body
+        self.cut, self.share = cut, share  # of loops in the graph; of the loop whose body it is
         self.launches: list[Launch] = []
         self.home: dict[Value, Buffer] = {}
         self.buffers: list[Buffer] = []
@@ -70,7 +76,7 @@ class _Scheduler:
         for node in graph.nodes:
             self._node(node)
         self._copies(outputs)
-        arena = self._plan()
+        arena = place(self.buffers, self.launches, together=self.share is not None)
         return Program(
             graph.name, self.launches, self.buffers, arena, [v.type for v in graph.outputs]
         )
@@ -170,7 +176,7 @@ class _Scheduler:
         consts, carries, length = attrs["consts"], attrs["carries"], attrs["length"]
         if self.body is None or not 0 < length <= MOST_SPELLED_OUT:
             return False
-        inner = _Scheduler(self.body(attrs["body"]), self.planner, self.lone, self.body).run()
+        inner, share = self._turn(attrs["body"], consts)
         if length * len(inner.launches) > MOST_SPELLED_OUT:
             return False
         if any(launch.kind == "host" for launch in inner.launches):
@@ -215,11 +221,30 @@ class _Scheduler:
                     temporaries=[*map(moved, launch.temporaries), *more],
                     plan=later if turn else first,
                     turn=turn,
+                    loop=(node, turn, *launch.loop) if launch.loop else (node,) if share else (),
+                    share=share or launch.share,
                 )
                 if not _copies_onto_itself(placed):
                     self.launches.append(placed)
             carried = after
         return True
+
+    def _turn(self, graph: Graph, consts: int) -> tuple[Program, Share | None]:
+        """A loop's body, and the shares in which threads can take it through all turns."""
+        assert self.body is not None
+        ready = self.body(graph)
+        share = self.cut(rows_apart(ready, consts))
+        if share is not None:
+            program = _Scheduler(ready, self.planner, self.lone, self.body, self.cut, share).run()
+            if all(_is_shared(launch, share) for launch in program.launches):
+                return program, share
+        return _Scheduler(ready, self.planner, self.lone, self.body, self.cut).run(), None
+
+    def _planned(self, node: Node) -> LibraryPlan | None:
+        plan = self.planner(node)
+        if plan is None or plan.shared is None or self.share is None:
+            return plan
+        return plan.shared(self.share.each)
 
     def _packed_once(
         self, launch: Launch, consts: int
@@ -236,7 +261,7 @@ class _Scheduler:
 
     def _step(self, node: Node) -> None:
         """One op by the backend's own kernel, or by the interpreter if it has none."""
-        plan = self.planner(node)
+        plan = self._planned(node)
         kind = "host" if plan is None else "library"
         self.launches.append(
             Launch(
@@ -280,7 +305,7 @@ class _Scheduler:
     def _product(self, node: Node, graph: Graph, anchor: Node) -> None:
         """A product and what finishes its tiles: one launch if the backend can do that."""
         outer = dict(zip(graph.inputs, node.inputs, strict=True))
-        plan, rest = self.planner(anchor), epilogue_of(graph, anchor)
+        plan, rest = self._planned(anchor), epilogue_of(graph, anchor)
         try:
             if plan is None or not plan.epilogue:
                 raise Unfusable(f"this {anchor.op.name} takes no epilogue")
@@ -415,36 +440,21 @@ class _Scheduler:
             Launch("map", "copy", [source], [target], lower_body(graph), None, ["copy"])
         )
 
-    # Memory.
-
-    def _plan(self) -> int:
-        """Offsets in the arena: first fit among the buffers alive at the same time."""
-        for i, launch in enumerate(self.launches):
-            for o in (*launch.inputs, *launch.outputs, *launch.temporaries):
-                if o.buffer.first < 0:
-                    o.buffer.first = i
-                o.buffer.last = i
-        placed: list[Buffer] = []
-        top = 0
-        for b in sorted((b for b in self.buffers if b.kind == "arena"), key=lambda b: -b.nbytes):
-            size = -(-b.nbytes // ALIGNMENT) * ALIGNMENT
-            offset = 0
-            alive = [p for p in placed if p.first <= b.last and b.first <= p.last]
-            for p in sorted(alive, key=lambda p: p.place):
-                if offset + size <= p.place:
-                    break
-                offset = max(offset, p.place + -(-p.nbytes // ALIGNMENT) * ALIGNMENT)
-            b.place = offset
-            placed.append(b)
-            top = max(top, offset + size)
-        return top
-
 
 def _kept_carries(body: Graph, consts: int, carries: int) -> dict[int, int]:
     """The carries that a scan returns as a turn found them, with the number of that result."""
     number = {v: i for i, v in enumerate(body.outputs) if i >= carries}
     given = enumerate(body.inputs[consts : consts + carries])
     return {j: number[v] for j, v in given if v in number}
+
+
+def _is_shared(launch: Launch, share: Share) -> bool:
+    """Whether a launch of a loop's body can be cut into shares."""
+    if launch.plan is not None:
+        return launch.plan.shares
+    operands = [*launch.inputs, *launch.outputs]
+    sizes = [int(o.type.size) for o in operands]  # type: ignore[arg-type]
+    return launch.body is not None and units_in_rows(launch.body, sizes, share.rows)
 
 
 def _copies_onto_itself(launch: Launch) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tracecc.backends.schedule_body import Body
+from tracecc.backends.schedule_shares import Share
 from tracecc_ir.graph import Node
 from tracecc_ir.op import OPS
 from tracecc_ir.types import TensorType
@@ -21,6 +22,9 @@ class LibraryPlan(Protocol):
             an epilogue.
         packed: where operand 1 can be packed beforehand, makes the plan that does so first, and
             the plan for when that is done; the last temporary of both is what was packed.
+        shared: where rows of operand 0 can be computed apart, makes the plan that does so for
+            shares of so many rows.
+        shares: whether it is such a plan.
     """
 
     @property
@@ -37,6 +41,12 @@ class LibraryPlan(Protocol):
 
     @property
     def packed(self) -> Callable[[], tuple[LibraryPlan, LibraryPlan]] | None: ...
+
+    @property
+    def shares(self) -> bool: ...
+
+    @property
+    def shared(self) -> Callable[[int], LibraryPlan] | None: ...
 
 
 # A backend plans the nodes that it has a kernel of its own for, and answers None for others.
@@ -86,6 +96,8 @@ class Launch:
         why: notes of the fusion pass.
         plan: of a library step, what the backend will do; its scratch buffers are ``temporaries``.
         turn: of a loop that is spelled out, the turn it belongs to.
+        loop: of a loop whose rows do not meet, what tells it from others.
+        share: the rows of that loop that one thread computes.
     """
 
     kind: str
@@ -100,6 +112,8 @@ class Launch:
     plan: LibraryPlan | None = None
     temporaries: list[Operand] = field(default_factory=list)
     turn: int = 0
+    loop: tuple[object, ...] = ()
+    share: Share | None = None
 
     @property
     def bytes(self) -> int:

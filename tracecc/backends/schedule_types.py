@@ -40,6 +40,8 @@ class Stage:
         grain: units per task.
         scratch: bytes of the worker's private memory.
         flops, bytes: for reports.
+        share: of a plan for shares of rows, the units of one share; 0 if it serves them all and is
+            launched before them.
     """
 
     kernel: Kernel
@@ -49,6 +51,7 @@ class Stage:
     scratch: int = 0
     flops: int = 0
     bytes: int = 0
+    share: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Plan:
         rows, cols: the 2-D shape of the output as an epilogue sees it.
         packed: where operand 1 can be packed beforehand, makes the plan that does so first, and
             the plan for when that is done; the last temporary of both is what was packed.
+        shared: where rows of operand 0 can be computed apart, makes the plan that does so for
+            shares of so many rows.
     """
 
     stages: list[Stage]
@@ -70,7 +75,13 @@ class Plan:
     rows: int = 0
     cols: int = 0
     packed: Callable[[], tuple[Plan, Plan]] | None = None
+    shared: Callable[[int], Plan] | None = None
 
     @property
     def flops(self) -> int:
         return sum(s.flops for s in self.stages)
+
+    @property
+    def shares(self) -> bool:
+        """Whether it was made for shares of rows."""
+        return any(s.share for s in self.stages)

@@ -70,6 +70,14 @@ def blocking(
     return min(found)[2]
 
 
+def share_blocking(share: int, m: int, n: int, mr: int, right: Right) -> Blocking:
+    """The cut of a product of m rows of which a thread takes ``share``, a multiple of ``mr``."""
+    rows = share if share <= MOST_ROWS else mr
+    columns = min((w for w in WIDTHS if w >= n), default=WIDTHS[0])
+    packs = right == "strided" or (right == "rows" and rows > IN_PLACE * mr)
+    return Blocking(rows, columns, -(-m // rows), -(-n // columns), packs)
+
+
 def _cost(cut: Blocking, products: int, m: int, n: int, k: int, threads: int) -> float:
     """What the busiest thread does: an even share of all units, or of those that are whole."""
     left = _READ if m * k <= _CACHED else _FETCH

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from tracecc.backends.cpu import gemm, gemm_bf16, toolchain
-from tracecc.backends.cpu.blocking import blocking
+from tracecc.backends.cpu.blocking import blocking, share_blocking
 from tracecc.backends.cpu.gemm import KINDS, Right, names
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.schedule_types import Plan, Ref, Stage
@@ -172,7 +173,8 @@ def plan_dot(node: Node) -> Plan | None:
         zs = *_two(zb_dims), *_two(z_dims)
         strides = ks, k_dims[0][1], m_dims[0][1]
         return _plan_row(dtype, True, products, m, k, strides, zs)
-    return plan_product(
+    make = partial(
+        plan_product,
         dtype,
         (Ref("input", 0), Ref("input", 1)),
         (products, products),
@@ -180,6 +182,9 @@ def plan_dot(node: Node) -> Plan | None:
         (m_dims[0][1], _two(k_dims), _two(z_dims)),
         (_two(kb_dims), cs, _two(zb_dims)),
     )
+    if bx or free_x[:1] != [0]:
+        return make()
+    return replace(make(), shared=lambda rows: make(rows * (m // xs[0])))
 
 
 def plan_product(
@@ -189,6 +194,7 @@ def plan_product(
     sizes: tuple[int, int, int],
     left: tuple[int, Three, Three],
     right: tuple[Three, int, Three],
+    share: int = 0,
 ) -> Plan:
     """The plan of products [m, k] x [k, n] that lie one behind the other.
 
@@ -199,9 +205,12 @@ def plan_product(
         sizes: m, n, k.
         left: the strides of A's rows, of k and of z; the latter as in `gemm.pack_a_stage`.
         right: the strides of B's k, columns and z.
+        share: if not 0, the plan is for shares of so many rows of one product.
     """
     (a, b), (count, a_count), (m, n, k) = operands, products, sizes
-    shape = gemm.even(gemm.tile_of(dtype), m)
+    shape = gemm.even(gemm.tile_of(dtype), share or m)
+    while share % shape.mr:
+        shape = replace(shape, mr=shape.mr - 1)
     depth = shape.depth(k)
     if shape.pairs:
         packing = [
@@ -218,7 +227,10 @@ def plan_product(
     def multiply(lies: Right) -> list[Stage]:
         """Packing, which units do for their own rows if they have all columns, and the product."""
         rows, columns = packing
-        cut = blocking(count, m, n, depth, shape.mr, lies.kind, packs_left=a_count == count)
+        if share:
+            cut = share_blocking(share, m, n, shape.mr, lies.kind)
+        else:
+            cut = blocking(count, m, n, depth, shape.mr, lies.kind, packs_left=a_count == count)
         own = a_count == count and cut.column_blocks == 1
         compute = gemm.compute_stage(
             dtype,
@@ -234,7 +246,9 @@ def plan_product(
             cut,
             rows.kernel.address if own else 0,
         )
-        return [replace(rows, extent=0) if own else rows, columns, compute]
+        rows = replace(rows, extent=0 if own else rows.extent, share=share // shape.mr)
+        compute = replace(compute, share=share // cut.rows * cut.column_blocks)
+        return [rows, columns, compute]
 
     def packed() -> tuple[Plan, Plan]:
         once = gemm.pack_panels_stage(shape, packing[1], 1, Ref("temp", 1), count, n, depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import weakref
@@ -15,6 +16,7 @@ from tracecc.backends.cpu.driver import Program as Table
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.memory import OutputPool, address_of, aligned_bytes
 from tracecc.backends.cpu.regions import Region
+from tracecc.backends.cpu.table import Row, Slots, in_shares
 from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule_program import Launch, Operand, Program
 from tracecc.backends.schedule_types import Plan
@@ -68,48 +70,6 @@ class Bound:
         return stages if self.kernel is None else [self.kernel, *stages]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of the launch table.
-
-    ``args`` is the number of its first slot; ``errors`` those for the error word's address.
-    """
-
-    address: int
-    args: int
-    units: int
-    grain: int
-    scratch: int
-    errors: tuple[int, ...] = ()
-
-
-class _Slots:
-    """Argument slots under construction.
-
-    Attributes:
-        values: the slots; zero where an address goes.
-        places: (slot, base, byte offset) of each address of an operand.
-        internal: (slot, slot number) of each address of another argument block.
-    """
-
-    def __init__(self) -> None:
-        self.values: list[int] = []
-        self.places: list[tuple[int, int, int]] = []
-        self.internal: list[tuple[int, int]] = []
-
-    def begin(self) -> int:
-        """Starts a block on a cache line; returns its first slot."""
-        self.values.extend([0] * (-len(self.values) % 8))
-        return len(self.values)
-
-    def number(self, bits: int) -> None:
-        self.values.append(bits)
-
-    def pointer(self, base: int, byte: int) -> None:
-        self.places.append((len(self.values), base, byte))
-        self.values.append(0)
-
-
 class Executable:
     """Runs a scheduled graph. Calls from several threads take turns: they share the arena."""
 
@@ -136,16 +96,21 @@ class Executable:
 
     def _build(self) -> None:
         """Fills the argument slots and cuts the launches into segments at host steps."""
-        slots = _Slots()
-        segments: list[list[_Row] | Bound] = []
-        for b in self._bound:
-            rows = self._rows(b, slots)
-            if not rows:
-                segments.append(b)
-            elif segments and isinstance(segments[-1], list):
-                segments[-1].extend(rows)
-            else:
-                segments.append(rows)
+        slots = Slots()
+        segments: list[list[Row] | Bound] = []
+        for loop, steps in itertools.groupby(self._bound, lambda b: b.launch.loop):
+            taken = [(b, self._rows(b, slots)) for b in steps]
+            if loop and taken[0][0].launch.share is not None:
+                share = taken[0][0].launch.share
+                rows = in_shares([row for _, rows in taken for row in rows], share, slots)
+                taken = [(taken[0][0], rows)]
+            for b, rows in taken:
+                if not rows:
+                    segments.append(b)
+                elif segments and isinstance(segments[-1], list):
+                    segments[-1].extend(rows)
+                else:
+                    segments.append(rows)
         self._slots = aligned_bytes(8 * len(slots.values)).view(np.int64)
         self._slots[:] = slots.values
         start = self._slots.ctypes.data
@@ -168,7 +133,7 @@ class Executable:
         first = self._segments[0] if len(self._segments) == 1 else None
         self._only = first.run if isinstance(first, Table) else None
 
-    def _rows(self, b: Bound, slots: _Slots) -> list[_Row]:
+    def _rows(self, b: Bound, slots: Slots) -> list[Row]:
         """The table rows of one launch, with its arguments appended to the slots."""
         launch = b.launch
         if b.plan is not None:
@@ -181,11 +146,13 @@ class Executable:
         grain = max(1, -(-units * GRAIN // max(1, launch.bytes + 2 * launch.flops)))
         if grain >= 64:
             grain = -(-grain // 64) * 64
+        share = launch.share
+        part = units * share.each // share.rows if share else 0
         scratch = b.emitted.scratch
-        return [_Row(b.kernel.address, first, units, grain, scratch, tuple(errors))]
+        return [Row(b.kernel.address, first, units, grain, scratch, tuple(errors), part)]
 
     def _arguments(
-        self, emitted: Emitted, operands: Sequence[Operand], slots: _Slots
+        self, emitted: Emitted, operands: Sequence[Operand], slots: Slots
     ) -> tuple[int, list[int]]:
         """Appends an emitted kernel's arguments; its first slot, and those of the error word."""
         first = slots.begin()
@@ -201,7 +168,7 @@ class Executable:
                 slots.number(0 if what == "error" else _bits(what, n))
         return first, errors
 
-    def _library_rows(self, b: Bound, plan: Plan, slots: _Slots) -> list[_Row]:
+    def _library_rows(self, b: Bound, plan: Plan, slots: Slots) -> list[Row]:
         launch = b.launch
         pools = {"input": launch.inputs, "output": launch.outputs, "temp": launch.temporaries}
         starts, waiting, rows = [], [], []
@@ -236,7 +203,7 @@ class Executable:
                     slots.number(0)
             if stage.extent:
                 row = stage.kernel.address, first, stage.extent, stage.grain, stage.scratch
-                rows.append(_Row(*row, (*errors, *finish_errors)))
+                rows.append(Row(*row, (*errors, *finish_errors), stage.share))
                 finish_errors = []
         slots.internal.extend((at, starts[index]) for at, index in waiting)
         return rows

@@ -7,16 +7,18 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from tracecc import cache
+from tracecc import cache, config
 from tracecc.backends.cpu import attention, attention_layout, library, toolchain
 from tracecc.backends.cpu.emit import Emitted
 from tracecc.backends.cpu.emit_epilogue import emit_epilogue
 from tracecc.backends.cpu.emit_kernels import emit
 from tracecc.backends.cpu.executable import Bound, Executable
 from tracecc.backends.cpu.layout import plain_products
+from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.cpu.regions import REGIONS
 from tracecc.backends.cpu.target import target
 from tracecc.backends.schedule import schedule
+from tracecc.backends.schedule_shares import Share, share
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph, Node
 from tracecc_ir.passes.fuse import fuse
@@ -32,7 +34,7 @@ def compile_graph(graph: Graph) -> Executable:
     Args:
         graph: after the pass pipeline; one that was not fused is fused here.
     """
-    program = schedule(_ready(graph), library.plan, lone=True, body=_ready)
+    program = schedule(_ready(graph), library.plan, lone=True, body=_ready, share=_share)
     compiled = 0
     bound: list[Bound] = []
     texts: dict[int, Bound] = {}
@@ -74,6 +76,11 @@ def _ready(graph: Graph) -> Graph:
     if not any(n.op.name == "kernel" for n in graph.nodes):
         graph = fuse(graph)
     return attention_layout.as_steps(plain_products(graph))
+
+
+def _share(rows: int) -> Share | None:
+    """How threads share the rows of a loop: in panels of the register tile."""
+    return share(rows, config.num_threads(), tile("f32").mr)
 
 
 @functools.cache
