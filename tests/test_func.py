@@ -141,6 +141,8 @@ def test_gradcheck_accepts_right_and_refuses_wrong_derivatives():
     assert not tc.autograd.gradcheck(Wrong.apply, (x,), raise_exception=False)
     with pytest.raises(RuntimeError, match="mismatch for output 0 with respect to input 0"):
         tc.autograd.gradcheck(Wrong.apply, (x,))
+    with pytest.raises(RuntimeError, match="mismatch for output 1"):
+        tc.autograd.gradcheck(lambda t: (t.detach().exp(), Wrong.apply(t)), (x,))
 
 
 def test_anomaly_mode_names_the_forward_line():

@@ -93,9 +93,11 @@ def gradcheck(
             "gradcheck expects at least one input tensor to require gradient, but none of the "
             "them have requires_grad=True."
         )
-    outputs = [y for y in _outputs(func, given) if y.requires_grad]
+    outputs = _outputs(func, given)
     numeric = [_numeric(func, given, x, eps) for x in wanted]
     for o, y in enumerate(outputs):
+        if not y.requires_grad:
+            continue
         for i, (a, n) in enumerate(zip(_analytic(y, wanted), (n[o] for n in numeric), strict=True)):
             if not np.allclose(n, a, rtol, atol, equal_nan=True):
                 if not raise_exception:
