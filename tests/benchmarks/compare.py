@@ -3,6 +3,7 @@
     python tests/benchmarks/compare.py                       # print the table
     python tests/benchmarks/compare.py --write               # and put it, plotted, into the README
     python tests/benchmarks/compare.py --only gelu_chain,gemm_small --threads 1
+    python tests/benchmarks/compare.py --sizes odd           # the same work at other sizes
 
 A ratio is the best peer's median time divided by tracecc's: above 1, tracecc is faster.
 """
@@ -19,12 +20,84 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 README = HERE.parent.parent / "README.md"
 PLOT = HERE / "ratios.png"
+# Other sizes of the same work, by workload: arguments of its function. (Where JAX's version of a
+# workload has fixed sizes, the peers are PyTorch's.)
+SIZES: dict[str, dict[str, dict[str, int]]] = {
+    "small": {
+        "gelu_chain": {"n": 2_800_000},
+        "softmax_rows": {"b": 5461},
+        "layernorm_gelu": {"b": 2730},
+        "column_stats": {"b": 21845},
+        "gemm_small": {"m": 43, "k": 85, "n": 32},
+        "gemm_bias_relu": {"m": 341, "k": 341, "n": 341},
+        "batched_attention": {"b": 3, "s": 85},
+        "conv_block": {"b": 5, "c": 32},
+        "tiny_mlp_train": {"b": 11},
+        "mlp_train": {"b": 43},
+        "cnn_train": {"b": 21},
+        "lstm_train": {"b": 11, "T": 21},
+        "gpt_train": {"b": 3},
+        "resnet18_infer": {"hw": 96},
+        "resnet18_cifar_train": {"b": 5},
+        "nbody_grad": {"n": 170},
+    },
+    "large": {
+        "gelu_chain": {"n": 25_000_000},
+        "softmax_rows": {"b": 49152},
+        "layernorm_gelu": {"b": 24576},
+        "column_stats": {"b": 196608},
+        "gemm_small": {"m": 384, "k": 768, "n": 288},
+        "gemm_bias_relu": {"m": 3072, "k": 1024, "n": 1024},
+        "batched_attention": {"b": 24},
+        "conv_block": {"b": 48},
+        "tiny_mlp_train": {"b": 96},
+        "mlp_train": {"b": 384},
+        "cnn_train": {"b": 192},
+        "lstm_train": {"b": 96},
+        "gpt_train": {"b": 24},
+        "resnet18_infer": {"b": 3},
+        "resnet18_cifar_train": {"b": 48},
+        "nbody_grad": {"n": 1536},
+    },
+    "odd": {
+        "gelu_chain": {"n": 8_388_607},
+        "softmax_rows": {"b": 16383, "n": 509},
+        "layernorm_gelu": {"b": 8191, "n": 765},
+        "column_stats": {"b": 65537, "n": 127},
+        "gemm_small": {"m": 127, "k": 257, "n": 95},
+        "gemm_bias_relu": {"m": 1023, "k": 1025, "n": 1021},
+        "batched_attention": {"b": 7, "s": 255},
+        "conv_block": {"b": 15, "c": 61, "hw": 55},
+        "tiny_mlp_train": {"b": 31},
+        "mlp_train": {"b": 127},
+        "cnn_train": {"b": 63},
+        "lstm_train": {"b": 31, "T": 63},
+        "gpt_train": {"b": 7, "ctx": 127},
+        "resnet18_infer": {"hw": 223},
+        "resnet18_cifar_train": {"b": 15},
+        "nbody_grad": {"n": 511},
+    },
+    "one": {
+        "batched_attention": {"b": 1},
+        "conv_block": {"b": 1},
+        "tiny_mlp_train": {"b": 1},
+        "mlp_train": {"b": 1},
+        "cnn_train": {"b": 1},
+        "lstm_train": {"b": 1},
+        "gpt_train": {"b": 1},
+        "gemm_small": {"m": 1},
+        "gemm_bias_relu": {"m": 1},
+        "layernorm_gelu": {"b": 1},
+    },
+}
 PEERS = (("torch", "eager"), ("torch", "compile"), ("jax", "compile"))
 
 
 def once(python: str, lib: str, mode: str, name: str, options) -> dict:
     command = [python, str(HERE / "one.py"), "--lib", lib, "--mode", mode, "--name", name]
     command += ["--threads", str(options.threads), "--seconds", str(options.seconds)]
+    if options.sizes:
+        command += ["--sizes", json.dumps(SIZES[options.sizes][name])]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout)
     except subprocess.TimeoutExpired:
@@ -121,14 +194,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=400)
+    parser.add_argument("--sizes", choices=SIZES, help="other sizes of the same work")
+    parser.add_argument(
+        "--peers", default="torch eager,torch compile,jax compile", help="comma-separated"
+    )
     parser.add_argument("--write", action="store_true", help="put the table and plot in the README")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
     from workloads import WORKLOADS
 
-    peers = [p for p in PEERS if has(options.peer_python, p[0])]
+    asked = [tuple(p.split()) for p in options.peers.split(",")]
+    peers = [p for p in PEERS if p in asked and has(options.peer_python, p[0])]
     rows = []
-    for name in options.only.split(",") if options.only else WORKLOADS:
+    names = SIZES[options.sizes] if options.sizes else WORKLOADS
+    for name in options.only.split(",") if options.only else names:
         rows.append(row(name, peers, options))
         print(table(rows[-1:], peers).splitlines()[-3 if rows[-1]["ratio"] else -1], flush=True)
     text = table(rows, peers)

@@ -1,6 +1,7 @@
 """Times one workload on one library in this process and prints one line of JSON.
 
 python tests/benchmarks/one.py --lib tracecc --mode compile --name gelu_chain [--threads 2]
+python tests/benchmarks/one.py --name gemm_small --sizes '{"m": 37, "n": 51}'
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def prepare(lib: str, mode: str, name: str, threads: int):
+def prepare(lib: str, mode: str, name: str, threads: int, sizes: dict):
     """Imports the library and builds the workload: (seconds to import, step, inputs, sync)."""
     started = time.perf_counter()
     if lib == "jax":
@@ -25,7 +26,7 @@ def prepare(lib: str, mode: str, name: str, threads: int):
         import workloads_jax
 
         imported = time.perf_counter() - started
-        step, inputs = workloads_jax.WORKLOADS[name]()
+        step, inputs = workloads_jax.WORKLOADS[name](**sizes)
         return imported, step, inputs, jax.block_until_ready
     library = importlib.import_module(lib)
     if lib == "torch":
@@ -36,7 +37,7 @@ def prepare(lib: str, mode: str, name: str, threads: int):
     from workloads import WORKLOADS
 
     library.manual_seed(0)
-    step, inputs = WORKLOADS[name](library)
+    step, inputs = WORKLOADS[name](library, **sizes)
     if mode == "compile":
         step = library.compile(step)
     return imported, step, inputs, lambda out: out
@@ -66,9 +67,12 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--sizes", type=json.loads, default={}, help="arguments of the workload")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
-    imported, step, inputs, sync = prepare(options.lib, options.mode, options.name, options.threads)
+    imported, step, inputs, sync = prepare(
+        options.lib, options.mode, options.name, options.threads, options.sizes
+    )
     figures = measure(step, inputs, sync, options.seconds)
     figures["imported"] = imported
     figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
