@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 from tracecc_ir.dims import Dim
 from tracecc_ir.graph import Graph, Node, Update, Value, topological
 from tracecc_ir.op import op_named
 from tracecc_ir.passes.anchor import is_anchor
+from tracecc_ir.passes.cse import frozen
 from tracecc_ir.passes.fuse_space import (
     Group,
     fusible,
@@ -249,19 +251,28 @@ class _Plan:
         for v in outer:
             values[v] = Value(v.type, v.name)
             body.inputs.append(values[v])
-        body.nodes = [_plain(n, values) for n in nodes]
-        body.outputs = [values[v] for v in leaving]
+        # Readers' own copies of a node that came to lie in one group are one node again.
+        known: dict[Any, tuple[Value, ...]] = {}
+        for n in nodes:
+            key = (n.op, *(values[v] for v in n.inputs), *map(frozen, n.attrs.values()))
+            if key in known:
+                values.update(zip(n.outputs, known[key], strict=True))
+            else:
+                body.nodes.append(_plain(n, values))
+                known[key] = body.nodes[-1].outputs
+        body.outputs = list(dict.fromkeys(values[v] for v in leaving))
         attrs = {"body": body, "name": name, "kind": group.kind}
         kernel = Node(
             op_named("kernel"),
             [new[v] for v in outer],
             attrs,
-            [v.type for v in leaving],
-            [v.name for v in leaving],
+            [v.type for v in body.outputs],
+            [v.name for v in body.outputs],
             next((n.loc for n in reversed(nodes) if n.loc), None),
             self._why(nodes, inside, leaving),
         )
-        new.update(zip(leaving, kernel.outputs, strict=True))
+        results = dict(zip(body.outputs, kernel.outputs, strict=True))
+        new.update((v, results[values[v]]) for v in leaving)
         return kernel
 
     def _why(self, nodes: list[Node], inside: set[Node], leaving: list[Value]) -> str:
