@@ -68,6 +68,17 @@ _FROM = {
     "get_num_threads": "tracecc.backends.cpu.driver",
     "set_num_threads": "tracecc.backends.cpu.driver",
 }
+_FROM |= {"vmap": "tracecc.func", "GradScaler": "tracecc.amp"}
+_MODES = """are_deterministic_algorithms_enabled get_default_device get_deterministic_debug_mode
+    get_float32_matmul_precision get_num_interop_threads is_anomaly_check_nan_enabled
+    is_anomaly_enabled is_deterministic_algorithms_warn_only_enabled is_warn_always_enabled
+    set_anomaly_enabled set_default_device set_default_tensor_type set_deterministic_debug_mode
+    set_float32_matmul_precision set_flush_denormal set_num_interop_threads set_warn_always
+    use_deterministic_algorithms"""
+_FROM |= dict.fromkeys(_MODES.split(), "tracecc.modes")
+_TYPED = """BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor
+    IntTensor LongTensor ShortTensor"""
+_FROM |= dict.fromkeys(_TYPED.split(), "tracecc.typed")
 # What PyTorch has both here and in nn.functional.
 _OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
     binary_cross_entropy_with_logits celu celu_ channel_shuffle constant_pad_nd conv1d conv2d conv3d
@@ -76,7 +87,7 @@ _OF_LAYERS = """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear
     hinge_embedding_loss kl_div layer_norm margin_ranking_loss max_pool1d max_pool2d max_pool3d
     native_batch_norm native_group_norm native_layer_norm pairwise_distance pdist pixel_shuffle
     pixel_unshuffle poisson_nll_loss prelu relu_ rms_norm rrelu rrelu_ selu selu_ threshold
-    threshold_ triplet_margin_loss"""
+    threshold_ triplet_margin_loss alpha_dropout feature_alpha_dropout"""
 _FROM |= dict.fromkeys(_OF_LAYERS.split(), "tracecc.nn.functional")
 _WINDOWS = "bartlett_window blackman_window hamming_window hann_window kaiser_window"
 _FROM |= dict.fromkeys(_WINDOWS.split(), "tracecc.signal.periodic")
@@ -173,6 +184,15 @@ def __getattr__(name: str) -> Any:
 
 
 globals().update(FUNCTIONS)
+# What is a function here as well as a method of tensors.
+_METHODS = """abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ asin_
+    asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_
+    deg2rad_ detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ get_device i0_
+    index_put_ is_inference is_neg is_nonzero is_same_size is_signed lcm_ ldexp_ log10_ log1p_
+    log2_ log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ resize_as_ round_ rsqrt_
+    sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_"""
+globals().update({name: getattr(Tensor, name) for name in _METHODS.split()})
+check_all(globals(), _METHODS.split())
 check_all(globals(), ("is_complex", "is_floating_point", "numel"))
 __all__ = [
     "Generator",

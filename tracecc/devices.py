@@ -31,6 +31,13 @@ class device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
+    def __enter__(self) -> device:
+        """Creation functions inside use this device; only the CPU is there."""
+        return check_device(self)
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 

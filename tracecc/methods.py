@@ -9,7 +9,16 @@ import numpy as np
 
 from tracecc import printing
 from tracecc.devices import CPU
-from tracecc.functional import FUNCTIONS, copies, creation, joining, random, shape, subscript
+from tracecc.functional import (
+    FUNCTIONS,
+    copies,
+    creation,
+    joining,
+    random,
+    shape,
+    strided,
+    subscript,
+)
 from tracecc.functional.core import is_number, to_dtype
 from tracecc.functional.indexing import put, take
 from tracecc.functional.subscript import write
@@ -30,6 +39,7 @@ from tracecc.tensor_methods import (
     fill_,
     format_,
     index,
+    is_nonzero,
     item,
     iterate,
     numpy,
@@ -93,8 +103,13 @@ IN_PLACE = """
     round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt square sub
     subtract tan tanh tril triu true_divide trunc xlogy
     copysign float_power gcd heaviside i0 igamma igammac index_reduce lcm ldexp mvlgamma nextafter
-    sgn conj_physical
+    put sgn conj_physical
 """
+
+# Kinds of tensors that PyTorch's flags tell apart and that are never met here.
+OTHER_KINDS = (
+    "is_cuda is_sparse is_sparse_csr is_quantized is_nested is_mkldnn is_meta is_mps is_xpu"
+)
 
 
 def store_result(name: str, self: Tensor, result: Tensor) -> Tensor:
@@ -257,6 +272,8 @@ def _attach_methods() -> None:
     plain += [register_post_accumulate_grad_hook, take, put, type_as]
     for method in plain:
         setattr(Tensor, method.__name__, method)
+    for name in ("fill_diagonal_", "new_empty_strided", "resize_as_"):
+        setattr(Tensor, name, getattr(strided, name))
     renamed: dict[str, Callable] = {
         "repeat": joining.repeat,
         "polygamma": lambda self, n: FUNCTIONS["polygamma"](n, self),
@@ -264,6 +281,7 @@ def _attach_methods() -> None:
         "view": shape.view_as_shape,
         "type": type_,
     }
+    renamed["polygamma_"] = in_place("polygamma", renamed["polygamma"])
     for name, function in (renamed | {"index_put_": subscript.index_put_}).items():
         setattr(Tensor, name, function)
     conversions = {"half": "f16", "bfloat16": "bf16", "float": "f32", "double": "f64"}
@@ -284,6 +302,14 @@ def _attach_facts() -> None:
         "is_complex": lambda self: self.dtype.is_complex,
         "is_signed": lambda self: self.dtype.is_signed,
         "get_device": lambda self: -1,
+        "is_nonzero": is_nonzero,
+        "is_same_size": lambda self, other: self._type.shape == other._type.shape,
+        "is_set_to": lambda self, tensor: (
+            data_ptr(self) == data_ptr(tensor)
+            and (self._type, stride(self)) == (tensor._type, stride(tensor))
+        ),
+        **dict.fromkeys(("is_neg", "is_pinned", "is_shared", "is_inference"), lambda self: False),
+        **dict.fromkeys(("pin_memory", "share_memory_", "coalesce", "to_dense"), cpu),
         "storage_offset": _offset,
         "__complex__": lambda self: complex(item(self)),
     }
@@ -293,8 +319,11 @@ def _attach_facts() -> None:
         "mT": shape.mT,
         "mH": FUNCTIONS["adjoint"],
         "device": lambda self: CPU,
-        "is_cuda": lambda self: False,
-        "is_sparse": lambda self: False,
+        "layout": lambda self: "strided",
+        "name": lambda self: None,
+        "output_nr": lambda self: self._output_index if self.grad_fn is not None else 0,
+        "is_cpu": lambda self: True,
+        **dict.fromkeys(OTHER_KINDS.split(), lambda self: False),
         "itemsize": lambda self: self.dtype.itemsize,
         "nbytes": lambda self: self._type.nbytes,
         "retains_grad": lambda self: self._retains_grad,

@@ -185,6 +185,11 @@ def scalar(kind: type, what: str) -> Callable:
     return method
 
 
+def is_nonzero(self: Tensor) -> bool:
+    """Whether the only element is not zero."""
+    return bool(scalar(bool, "the truth of a tensor")(self))
+
+
 def index(self: Tensor) -> int:
     """The only element as an index; integers only."""
     if self.dtype.is_inexact or self._type.size != 1:

@@ -1,6 +1,6 @@
 """Functions of functions: gradients, Jacobians, vectorising maps; PyTorch's ``torch.func``."""
 
-from tracecc.func.call import functional_call, stack_module_state
+from tracecc.func.call import functional_call, replace_all_batch_norm_modules_, stack_module_state
 from tracecc.func.transforms import (
     grad,
     grad_and_value,
@@ -8,6 +8,7 @@ from tracecc.func.transforms import (
     jacfwd,
     jacrev,
     jvp,
+    linearize,
     value_and_grad,
     vjp,
 )
@@ -21,6 +22,8 @@ __all__ = [
     "jacfwd",
     "jacrev",
     "jvp",
+    "linearize",
+    "replace_all_batch_norm_modules_",
     "stack_module_state",
     "value_and_grad",
     "vjp",

@@ -91,3 +91,14 @@ def stack_module_state(models: Sequence[Module]) -> tuple[Named, Named]:
         for name, _ in models[0].named_buffers()
     }
     return params, buffers
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Makes every batch normalisation in ``root`` forget its running statistics, in place."""
+    for module in root.modules():
+        if hasattr(module, "track_running_stats") and hasattr(module, "running_mean"):
+            module.track_running_stats = False
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                if name in module._buffers:
+                    setattr(module, name, None)
+    return root

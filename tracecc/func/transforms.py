@@ -202,6 +202,17 @@ def jvp(func: Callable, primals: Any, tangents: Any, *, has_aux: bool = False) -
     return (value, found, aux) if has_aux else (value, found)
 
 
+def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
+    """``func(*primals)``, and the function from tangents to the derivative along them.
+
+    >>> import tracecc as tc
+    >>> y, along = linearize(tc.square, tc.tensor(3.0))
+    >>> along(tc.tensor(1.0))
+    tensor(6.)
+    """
+    return func(*primals), lambda *tangents: jvp(func, primals, tangents)[1]
+
+
 def jacrev(func: Callable, argnums: Argnums = 0, has_aux: bool = False, **options: Any) -> Callable:
     """The Jacobian, one row (element of the result) at a time: shape of the result + of the input.
 

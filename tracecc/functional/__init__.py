@@ -12,7 +12,6 @@ from tracecc.functional import (
     calculus,
     complex,
     copies,
-    core,
     creation,
     extra,
     factor,
@@ -27,6 +26,7 @@ from tracecc.functional import (
     solving,
     sorting,
     spectrogram,
+    strided,
     subscript,
 )
 
@@ -34,7 +34,6 @@ PUBLIC: dict[ModuleType, str] = {
     activation: "log_softmax softmax",
     complex: """adjoint angle complex conj imag is_conj isreal polar real resolve_conj resolve_neg
         sgn view_as_complex view_as_real""",
-    core: "broadcast_shapes",
     creation: """arange as_tensor asarray empty empty_like eye from_dlpack from_numpy frombuffer
         full full_like get_default_dtype linspace logspace meshgrid ones ones_like scalar_tensor
         set_default_dtype tensor tril_indices triu_indices zeros zeros_like detach""",
@@ -62,6 +61,7 @@ PUBLIC: dict[ModuleType, str] = {
     sorting: """argsort argwhere bincount bucketize histc isin kthvalue masked_scatter masked_select
         median msort nanmedian nonzero repeat_interleave searchsorted sort topk unique""",
     spectrogram: "istft stft",
+    strided: "empty_permuted empty_strided",
     subscript: "index_put",
     linalg: """addbmm addmm addmv addr baddbmm bmm cdist chain_matmul cross dot einsum ger
         inner kron matmul mm mv outer tensordot trace vdot""",
@@ -75,8 +75,8 @@ PUBLIC: dict[ModuleType, str] = {
         permute_copy select_copy select_scatter slice_scatter split_copy split_with_sizes_copy
         squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unique_consecutive unravel_index
         unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze_copy view_copy""",
-    extra: """copysign float_power frexp gcd heaviside i0 igamma igammac lcm ldexp nextafter
-         logaddexp2 mvlgamma polygamma""",
+    extra: """broadcast_shapes copysign float_power frexp gcd heaviside i0 igamma igammac lcm ldexp
+         nextafter logaddexp2 mvlgamma polygamma""",
     random: """bernoulli multinomial normal poisson rand rand_like randint randint_like randn
         randn_like randperm""",
 }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from tracecc.functional import core
 from tracecc.functional.core import (
     arange_like,
     check_tensor,
@@ -37,7 +38,7 @@ from tracecc.functional.pointwise import (
 from tracecc.functional.pointwise import pow as pow_
 from tracecc.functional.reductions import sum as sum_
 from tracecc.state import thread
-from tracecc.tensor import Tensor
+from tracecc.tensor import Size, Tensor
 from tracecc_ir import ops
 from tracecc_ir.errors import NotDifferentiable
 from tracecc_ir.op import Op
@@ -268,3 +269,13 @@ def _integers(name: str, input: Tensor, other: Tensor) -> list[Tensor]:
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next number from ``input`` towards ``other``."""
     return emit(ops.nextafter, *match(input, other))
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that all of ``shapes`` broadcast to; a number is a shape of one dimension.
+
+    >>> import tracecc as tc
+    >>> tc.broadcast_shapes((3, 1), 4)
+    tracecc.Size([3, 4])
+    """
+    return Size(core.broadcast_shapes(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))

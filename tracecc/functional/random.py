@@ -182,8 +182,10 @@ def normal(
     *,
     generator: Gen = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """Normal numbers with the given means and standard deviations."""
     from tracecc.functional.core import broadcast_shapes, promoted, shape_of

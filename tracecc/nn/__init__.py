@@ -36,6 +36,7 @@ from tracecc.nn.modules.attention import (
     MultiheadAttention,
 )
 from tracecc.nn.modules.container import (
+    DataParallel,
     ModuleDict,
     ModuleList,
     ParameterDict,
@@ -235,6 +236,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",

@@ -1,7 +1,7 @@
 """Optimizers and learning rate schedules, with PyTorch's names, arguments and numbers."""
 
 from tracecc.optim import lr_scheduler, swa_utils
-from tracecc.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from tracecc.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from tracecc.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
 from tracecc.optim.lbfgs import LBFGS
 from tracecc.optim.matrix import ASGD, Adafactor, Muon
@@ -24,6 +24,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SparseAdam",
     "lr_scheduler",
     "swa_utils",
 ]

@@ -296,3 +296,12 @@ class RAdam(Optimizer):
 def _rectified(length: Any, limit: Any) -> Any:
     above = (length - 4) * (length - 2) * limit
     return root(above / ((limit - 4) * (limit - 2) * length))
+
+
+class SparseAdam(Optimizer):
+    """Refused: gradients here are never sparse."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise RuntimeError(
+            "SparseAdam expects sparse gradients, and there are no sparse layouts here; use Adam"
+        )

@@ -70,17 +70,16 @@ class LBFGS(Optimizer):
             p.add_(direction[start : start + p.numel()].reshape(p.shape), alpha=t)
             start += p.numel()
 
-    def state_dict(self) -> dict[str, Any]:
-        """As eager steps keep it, in PyTorch's layout."""
-        saved = super().state_dict()
+    def _saved(self) -> dict[str, Any]:
+        """As eager steps keep it."""
+        saved = super()._saved()
         for state in saved["state"].values():
             if isinstance(state.get("n_iter"), Tensor):
                 as_lists(state)
         return saved
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over saved state and options."""
-        super().load_state_dict(copy.deepcopy(state_dict))
+    def _take_over(self, state_dict: dict[str, Any]) -> None:
+        super()._take_over(copy.deepcopy(state_dict))
         self._changed()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -106,8 +106,7 @@ class Optimizer:
         self._generation = 0
         self._steps = 0
         self._updates = Updates()
-        self._pre_hooks: OrderedDict[int, Callable] = OrderedDict()
-        self._post_hooks: OrderedDict[int, Callable] = OrderedDict()
+        self._no_hooks()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -115,6 +114,13 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+
+    def _no_hooks(self) -> None:
+        self._pre_hooks: OrderedDict[int, Callable] = OrderedDict()
+        self._post_hooks: OrderedDict[int, Callable] = OrderedDict()
+        self._saving: dict[str, OrderedDict[int, Callable]] = {
+            when: OrderedDict() for when in ("before save", "after save", "before load", "loaded")
+        }
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds parameters with options of their own."""
@@ -241,6 +247,30 @@ class Optimizer:
         """Calls ``hook(optimizer, args, kwargs)`` after each step."""
         return register(self._post_hooks, hook)
 
+    def register_state_dict_pre_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(optimizer)`` before `state_dict`."""
+        return register(self._saving["before save"], hook, prepend)
+
+    def register_state_dict_post_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(optimizer, state_dict)`` after `state_dict`; it may return another dict."""
+        return register(self._saving["after save"], hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(optimizer, state_dict)`` before loading; it may return another dict."""
+        return register(self._saving["before load"], hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(optimizer)`` after loading."""
+        return register(self._saving["loaded"], hook, prepend)
+
     # Saving.
 
     def _numbered(self) -> list[Tensor]:
@@ -248,6 +278,15 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter number and the groups' options, in PyTorch's layout."""
+        for hook in list(self._saving["before save"].values()):
+            hook(self)
+        saved = self._saved()
+        for hook in list(self._saving["after save"].values()):
+            changed = hook(self, saved)
+            saved = saved if changed is None else changed
+        return saved
+
+    def _saved(self) -> dict[str, Any]:
         number = {id(p): i for i, p in enumerate(self._numbered())}
         groups = [
             {**{k: v for k, v in g.items() if k != "params"}, "params": _ids(g, number)}
@@ -262,6 +301,14 @@ class Optimizer:
         Raises:
             ValueError: the numbers of groups or of parameters differ.
         """
+        for hook in list(self._saving["before load"].values()):
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        self._take_over(state_dict)
+        for hook in list(self._saving["loaded"].values()):
+            hook(self)
+
+    def _take_over(self, state_dict: dict[str, Any]) -> None:
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError(
@@ -317,7 +364,7 @@ class Optimizer:
         self.__dict__.update({"_steps": UNCOMPILED_STEPS, **saved})
         self._generation = 0
         self._updates = Updates()
-        self._pre_hooks, self._post_hooks = OrderedDict(), OrderedDict()
+        self._no_hooks()
 
 
 def _as_real(value: Any) -> Any:

@@ -289,3 +289,21 @@ class ParameterDict(Module):
 def _described(name: str, p: Any) -> str:
     size = "x".join(str(n) for n in p.shape)
     return f"({name}): Parameter containing: [{p.dtype!r} of size {size}]"
+
+
+class DataParallel(Module):
+    """``module`` itself, as there is one device; its parameters are named ``module.*``.
+
+    Args:
+        module: what is called.
+        device_ids, output_device, dim: accepted for PyTorch's sake.
+    """
+
+    def __init__(
+        self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0
+    ):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.module(*inputs, **kwargs)

@@ -12,11 +12,17 @@ from tracecc.state import no_grad
 from tracecc.tensor import Tensor
 
 _FROM = {
+    "fuse_conv_bn_eval": "tracecc.nn.utils.fusion",
+    "fuse_conv_bn_weights": "tracecc.nn.utils.fusion",
+    "fuse_linear_bn_eval": "tracecc.nn.utils.fusion",
+    "fuse_linear_bn_weights": "tracecc.nn.utils.fusion",
     "parametrizations": "tracecc.nn.utils.parametrizations",
     "parametrize": "tracecc.nn.utils.parametrize",
+    "prune": "tracecc.nn.utils.prune",
     "remove_spectral_norm": "tracecc.nn.utils.weights",
     "remove_weight_norm": "tracecc.nn.utils.weights",
     "rnn": "tracecc.nn.utils.rnn",
+    "skip_init": "tracecc.nn.utils.fusion",
     "spectral_norm": "tracecc.nn.utils.weights",
     "weight_norm": "tracecc.nn.utils.weights",
 }
@@ -24,6 +30,7 @@ _FROM = {
 __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
+    "clip_grads_with_norm_",
     "get_total_norm",
     "parameters_to_vector",
     "vector_to_parameters",
@@ -85,12 +92,20 @@ def clip_grad_norm_(
     Returns:
         The norm before.
     """
-    grads = _gradients(parameters)
-    total = get_total_norm(grads, norm_type, error_if_nonfinite)
-    factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    for g in grads:
-        g.mul_(factor.to(g.dtype))
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    total = get_total_norm(_gradients(given), norm_type, error_if_nonfinite)
+    clip_grads_with_norm_(given, max_norm, total)
     return total
+
+
+@no_grad()
+def clip_grads_with_norm_(
+    parameters: Tensors, max_norm: Any, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """Scales all gradients down, in place, by what takes ``total_norm`` to at most ``max_norm``."""
+    factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+    for g in _gradients(parameters):
+        g.mul_(factor.to(g.dtype))
 
 
 @no_grad()

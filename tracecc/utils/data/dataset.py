@@ -87,6 +87,47 @@ class ConcatDataset(Dataset):
         return self.cumulative_sizes[-1]
 
 
+class ChainDataset(IterableDataset):
+    """Streams one after another."""
+
+    def __init__(self, datasets: Iterable[Any]):
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.datasets)
+
+    def __len__(self) -> int:
+        return sum(len(d) for d in self.datasets)
+
+
+class StackDataset(Dataset):
+    """Datasets of one length side by side: samples are tuples, or dicts of the given names.
+
+    >>> StackDataset(x=[1, 2], y=["a", "b"])[1]
+    {'x': 2, 'y': 'b'}
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if bool(args) == bool(kwargs):
+            raise ValueError(
+                "StackDataset expects datasets either all by position or all by name, given "
+                f"{len(args)} and {len(kwargs)}"
+            )
+        self.datasets: Any = kwargs or args
+        lengths = {len(d) for d in (*args, *kwargs.values())}
+        if len(lengths) > 1:
+            raise ValueError(f"Size mismatch between datasets: lengths {sorted(lengths)}")
+        self._length = lengths.pop()
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: d[index] for name, d in self.datasets.items()}
+        return tuple(d[index] for d in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
 def random_split(
     dataset: Any, lengths: Sequence[float], generator: tc.Generator | None = None
 ) -> list[Subset]:

@@ -45,6 +45,24 @@ def default_collate(batch: list[Any]) -> Any:
     )
 
 
+def default_convert(data: Any) -> Any:
+    """Arrays as tensors, in containers too; what a DataLoader without batches does to samples."""
+    if isinstance(data, (np.ndarray, np.generic)) and data.dtype.kind not in "SUO":
+        return tc.as_tensor(data)
+    if isinstance(data, Mapping):
+        return {key: default_convert(value) for key, value in data.items()}
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*map(default_convert, data))
+    if isinstance(data, (tuple, list)):
+        return [default_convert(value) for value in data]
+    return data
+
+
+def get_worker_info() -> None:
+    """None: samples are loaded in this process."""
+    return None
+
+
 class DataLoader:
     """Iterates over a dataset in batches.
 

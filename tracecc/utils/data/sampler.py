@@ -125,3 +125,51 @@ class BatchSampler(Sampler):
     def __len__(self) -> int:
         n = len(self.sampler)  # type: ignore[arg-type]
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+
+class DistributedSampler(Sampler):
+    """This process's share of a dataset's indices: every ``num_replicas``-th from ``rank``.
+
+    Call ``set_epoch`` before each pass for another order. Shares are made equally long by repeating
+    indices from the start, or by leaving some out if ``drop_last`` is set.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ):
+        self.num_replicas = 1 if num_replicas is None else num_replicas
+        self.rank = 0 if rank is None else rank
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(
+                f"Invalid rank {self.rank}, rank should be in the interval "
+                f"[0, {self.num_replicas - 1}]"
+            )
+        self.dataset, self.shuffle, self.seed, self.drop_last = dataset, shuffle, seed, drop_last
+        self.epoch = 0
+
+    @property
+    def num_samples(self) -> int:
+        n = len(self.dataset)
+        return n // self.num_replicas if self.drop_last else -(-n // self.num_replicas)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.dataset)))
+        if self.shuffle:
+            generator = tc.Generator().manual_seed(self.seed + self.epoch)
+            order = tc.randperm(len(order), generator=generator).tolist()
+        total = self.num_samples * self.num_replicas
+        repeated = order * -(-total // max(1, len(order)))
+        return iter(repeated[self.rank : total : self.num_replicas])
+
+    def __len__(self) -> int:
+        return self.num_samples
