@@ -292,7 +292,7 @@ def _attach_methods() -> None:
 
 
 def _attach_facts() -> None:
-    facts: dict[str, Callable[[Tensor], Any]] = {
+    facts: dict[str, Callable[..., Any]] = {
         "dim": lambda self: self.ndim,
         "ndimension": lambda self: self.ndim,
         "numel": lambda self: self._type.size,
