@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import re
 from typing import Any
@@ -10,20 +11,17 @@ from llvmlite import ir
 from numba.core import compiler, types
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.lowering import Lower
-from numba.core.registry import cpu_target
 from numba.core.typed_passes import (
     BaseNativeLowering,
     NopythonTypeInference,
-    PreLowerStripPhis,
 )
 from numba.core.untyped_passes import (
     FixupArgs,
     IRProcessing,
-    ReconstructSSA,
     TranslateByteCode,
 )
 
-from tracecc.backends.cpu import intrinsics
+from tracecc.backends.cpu import contexts, intrinsics
 from tracecc.backends.cpu.target import PARAMETERS
 
 
@@ -55,9 +53,7 @@ class _Pipeline(compiler.CompilerBase):
             TranslateByteCode,
             FixupArgs,
             IRProcessing,
-            ReconstructSSA,
             NopythonTypeInference,
-            PreLowerStripPhis,
             _Lowering,
         ):
             manager.add_pass(step, step.__name__)
@@ -75,6 +71,53 @@ _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract"},
 }
+
+
+class _Loops(ast.NodeTransformer):
+    """Loops over ranges as counted `while` loops, since Numba makes iterator objects of ranges.
+
+    for i in range(a, b, 4):    |    next_0 = a
+        body                    |    stop_0 = b
+                                |    while next_0 < stop_0:
+                                |        i = next_0
+                                |        next_0 = i + 4
+                                |        body
+
+    A step that is not a literal may be negative: such a loop stays.
+    """
+
+    def __init__(self) -> None:
+        self.loops = 0
+
+    def visit_For(self, node: ast.For) -> Any:
+        self.generic_visit(node)
+        assert isinstance(node.iter, ast.Call)
+        assert isinstance(node.target, ast.Name)
+        bounds = node.iter.args
+        step = bounds[2] if len(bounds) == 3 else ast.Constant(1)
+        if not isinstance(step, ast.Constant):
+            return node
+        begin = bounds[0] if len(bounds) > 1 else ast.Constant(0)
+        end = bounds[min(1, len(bounds) - 1)]
+        following, stop = f"next_{self.loops}", f"stop_{self.loops}"
+        self.loops += 1
+        item = node.target.id
+        test = ast.Compare(_name(following), [ast.Lt()], [_name(stop)])
+        rise = [
+            _assign(item, _name(following)),
+            _assign(following, ast.BinOp(_name(item), ast.Add(), step)),
+        ]
+        loop = ast.While(test, rise + node.body, [])
+        parts = [_assign(following, begin), _assign(stop, end), loop]
+        return [ast.copy_location(part, node) for part in parts]
+
+
+def _name(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def _assign(name: str, value: ast.expr) -> ast.Assign:
+    return ast.Assign([ast.Name(name, ast.Store())], value)
 
 
 def _flags() -> compiler.Flags:
@@ -95,10 +138,11 @@ def lower(kind: str, source: str, entry: str, symbol: str, independent: bool) ->
     file = f"<kernel {symbol}>"
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     namespace: dict[str, Any] = dict(intrinsics.VOCABULARY)
-    exec(compile(source, file, "exec"), namespace)
+    tree = _Loops().visit(ast.parse(source, file))
+    exec(compile(ast.fix_missing_locations(tree), file, "exec"), namespace)
     pipeline = _Pipeline(
-        cpu_target.typing_context,
-        cpu_target.target_context,
+        contexts.TYPING,
+        contexts.TARGET,
         None,
         (types.int64,) * len(PARAMETERS[kind]),
         types.none,
@@ -134,26 +178,38 @@ define void @{symbol}({values}) nounwind {{
 
 
 _ACCESS = re.compile(r"^  (?:%\S+ = load |store )")
-_LABEL = re.compile(r'^"?([^"\s:]+)"?:')
-_JUMP = re.compile(r'^  br label %"?([^"\s]+)"?$')
+# Numba names the blocks that begin at an offset of the bytecode B12, B12.if, B12.endif, ...
+_LABEL = re.compile(r'^"?B(\d+)[^"\s]*"?:')
+_JUMP = re.compile(r'^  br (?:i1 [^,]+, label %"?B(\d+)"?, )?label %"?B(\d+)"?$')
 
 
 def _as_independent(text: str) -> str:
-    """The text with every loop marked parallel and every access in the group that the mark names.
+    """The text with innermost loops marked parallel and every access in the group the mark names.
 
     A loop that holds an access outside the group stays unmarked for LLVM, so local variables, which
     are promoted to registers first, do not matter. See `llvm.loop.parallel_accesses` in LLVM's
-    language reference.
+    language reference. (Were outer loops marked too, LLVM would unroll short inner ones and gather
+    and scatter along the outer.)
     """
-    lines, seen, loops = text.split("\n"), set(), 0
+    lines = text.split("\n")
+    loops: list[tuple[int, int, int]] = []  # line of the jump back, offsets of both its ends
+    block = -1
     for number, line in enumerate(lines):
         if label := _LABEL.match(line):
-            seen.add(label[1])
+            block = int(label[1])
         elif _ACCESS.match(line):
             lines[number] = line + ", !llvm.access.group !9000"
-        elif (jump := _JUMP.match(line)) and jump[1] in seen:
-            lines[number] = line + f", !llvm.loop !{9002 + loops}"
-            loops += 1
-    marks = ["!9000 = distinct !{}", '!9001 = !{!"llvm.loop.parallel_accesses", !9000}']
-    marks += [f"!{n} = distinct !{{!{n}, !9001}}" for n in range(9002, 9002 + loops)]
-    return "\n".join(lines + marks) + "\n"
+        elif jump := _JUMP.match(line):
+            heads = [int(to) for to in jump.groups() if to is not None and int(to) <= block]
+            loops += [(number, head, block) for head in heads]
+    inner = [
+        number
+        for number, head, end in loops
+        if not any(head < other <= end for _, other, _ in loops)
+    ]
+    for mark, number in enumerate(inner, 9002):
+        lines[number] += f", !llvm.loop !{mark}"
+        lines.append(f"!{mark} = distinct !{{!{mark}, !9001}}")
+    lines.append("!9000 = distinct !{}")
+    lines.append('!9001 = !{!"llvm.loop.parallel_accesses", !9000}')
+    return "\n".join(lines) + "\n"

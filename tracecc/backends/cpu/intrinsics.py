@@ -2,7 +2,8 @@
 
 A kernel is `def name(args, begin, end, scratch)`, four i64. Slots of `args` are read by
 `f32_ptr(args, 0)`, `i64_arg(args, 3)` and their kin; pointers are indexed, `p[i]`. bool is stored
-as u8, f16 and bf16 as u16 bits. Importing this module imports Numba; only a compilation does.
+as u8, f16 and bf16 as u16 bits. A name has one type in the whole of a kernel. Importing this module
+imports Numba; only a compilation does.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 
-Emit = Callable[[ir.IRBuilder, list[ir.Value], list[Any]], ir.Value]
+from tracecc.backends.cpu.contexts import Emit, Primitive
 
 SCALARS: dict[str, types.Type] = {
     "f32": types.float32,
@@ -34,10 +34,6 @@ _I64 = ir.IntType(64)
 
 # Everything a kernel sees; filled below.
 VOCABULARY: dict[str, Any] = {"range": range, "min": min, "max": max, "True": True, "False": False}
-
-
-def _plain(kind: types.Type) -> types.Type:
-    return types.unliteral(kind)
 
 
 def _llvm(kind: Any) -> ir.Type:
@@ -61,25 +57,8 @@ def _call(
 
 
 def _define(name: str, arity: int, result: Callable[..., types.Type], emit: Emit) -> None:
-    """Adds a function to the vocabulary.
-
-    Args:
-        name: what kernels call it.
-        arity: the number of parameters.
-        result: the result type from the (non-literal) parameter types; raises TypingError.
-        emit: builds the value from the builder, values and parameter types.
-    """
-
-    def typed(*kinds: types.Type) -> tuple[Any, Any]:
-        plain = [_plain(k) for k in kinds]
-        signature = result(*plain)(*plain)
-        return signature, lambda context, builder, s, values: emit(builder, list(values), plain)
-
-    parameters = ", ".join("abcd"[:arity])
-    body = f"def {name}(typing, {parameters}):\n    return typed({parameters})\n"
-    namespace: dict[str, Any] = {"typed": typed}
-    exec(body, namespace)
-    VOCABULARY[name] = intrinsic(namespace[name])
+    """Adds a function to the vocabulary; see `Primitive`."""
+    VOCABULARY[name] = Primitive(name, arity, result, emit)
 
 
 def _integer(kind: types.Type) -> types.Type:
@@ -92,10 +71,11 @@ def _integer(kind: types.Type) -> types.Type:
 
 
 def _slot(builder: ir.IRBuilder, values: list[ir.Value], kind: ir.Type) -> ir.Value:
-    base = builder.inttoptr(values[0], kind.as_pointer())
-    offset = builder.mul(values[1], ir.Constant(values[1].type, 8))
-    address = builder.add(builder.ptrtoint(base, _I64), offset)
-    return builder.load(builder.inttoptr(address, kind.as_pointer()))
+    if isinstance(values[1], ir.Constant):
+        offset = ir.Constant(_I64, 8 * values[1].constant)
+    else:
+        offset = builder.mul(values[1], ir.Constant(_I64, 8))
+    return builder.load(builder.inttoptr(builder.add(values[0], offset), kind.as_pointer()))
 
 
 def _slots(name: str, kind: types.Type) -> None:
@@ -388,19 +368,14 @@ _define("checked", 3, lambda at, size, error: types.int64, _checked)
 
 def _calls(name: str, arity: int) -> None:
     def emit(b: ir.IRBuilder, v: list[ir.Value], k: list[types.Type]) -> ir.Value:
-        wide = [_widen(b, x) for x in v]
         kind = ir.FunctionType(ir.VoidType(), [_I64] * arity)
-        b.call(b.inttoptr(wide[0], kind.as_pointer()), wide[1:])
+        b.call(b.inttoptr(v[0], kind.as_pointer()), v[1:])
         return ir.Constant(_I64, 0)
 
-    parameters = ", ".join(f"a{i}" for i in range(arity + 1))
+    def result(*kinds: types.Type) -> types.Type:
+        return types.int64
 
-    def typed(*kinds: types.Type) -> tuple[Any, Any]:
-        return types.int64(*[types.int64] * (arity + 1)), lambda c, b, s, v: emit(b, list(v), [])
-
-    namespace: dict[str, Any] = {"typed": typed}
-    exec(f"def {name}(typing, {parameters}):\n    return typed({parameters})\n", namespace)
-    VOCABULARY[name] = intrinsic(namespace[name])
+    VOCABULARY[name] = Primitive(name, arity + 1, result, emit, widens=True)
 
 
 _calls("call_kernel", 4)

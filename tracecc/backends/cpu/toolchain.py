@@ -23,7 +23,14 @@ from tracecc.backends.cpu.target import Target, target
 
 ABI_VERSION = 1
 # The files that decide what code a kernel source becomes; their contents are in every cache key.
-_LIBRARY = ("frontend.py", "intrinsics.py", "target.py", "toolchain.py", "vecmath*.py")
+_LIBRARY = (
+    "contexts.py",
+    "frontend.py",
+    "intrinsics.py",
+    "target.py",
+    "toolchain.py",
+    "vecmath*.py",
+)
 
 
 @dataclass(frozen=True)
