@@ -25,6 +25,7 @@ from tracecc.functional.subscript import write
 from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc.tensor_methods import (
+    array_namespace,
     backward,
     contains,
     conversion,
@@ -55,6 +56,7 @@ from tracecc.tensor_methods import (
     size,
     stride,
     to,
+    to_device,
     tolist,
     type_,
     type_as,
@@ -226,6 +228,7 @@ def _attach_operators() -> None:
         "reduce_ex": reduce_ex,
         "dlpack": dlpack,
         "dlpack_device": dlpack_device,
+        "array_namespace": array_namespace,
     }
     for name, function in own.items():
         setattr(Tensor, f"__{name}__", function)
@@ -269,7 +272,7 @@ def _attach_methods() -> None:
         setattr(Tensor, name, getattr(shape, name))
     plain: list[Callable] = [zero_, fill_, copy_, resize_, to, cpu, cuda, item, tolist, numpy]
     plain += [backward, requires_grad_, detach_, register_hook, retain_grad, size, stride, data_ptr]
-    plain += [register_post_accumulate_grad_hook, take, put, type_as]
+    plain += [register_post_accumulate_grad_hook, take, put, type_as, to_device]
     for method in plain:
         setattr(Tensor, method.__name__, method)
     for name in ("fill_diagonal_", "new_empty_strided", "resize_as_"):

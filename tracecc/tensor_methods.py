@@ -171,6 +171,24 @@ def dlpack_device(self: Tensor) -> Any:
     return (1, 0)
 
 
+def array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
+    """The functions of the array API standard: :mod:`tracecc.array_api`.
+
+    Raises:
+        ValueError: another version of the standard is asked for.
+    """
+    from tracecc import array_api
+
+    if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+        raise ValueError(f"api_version must be 2024.12 or one before it, given {api_version!r}")
+    return array_api
+
+
+def to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
+    """The tensor on a device; itself if it is there."""
+    return to(self, device)
+
+
 def scalar(kind: type, what: str) -> Callable:
     def method(self: Tensor) -> Any:
         if self._type.size != 1:

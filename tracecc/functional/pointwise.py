@@ -376,9 +376,17 @@ arctan2 = atan2
 
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:
-    """sqrt(input^2 + other^2)."""
+    """sqrt(input^2 + other^2), without overflow between; infinite if either is."""
     x, y = match(input, other)
-    return sqrt(add(square(x), square(y)))
+    endless = splat(math.inf, x._type.shape, x.dtype)
+    largest = emit(ops.stop_gradient, emit(ops.maximum, emit(ops.abs, x), emit(ops.abs, y)))
+    one = splat(1, x._type.shape, x.dtype)
+    usual = emit(ops.bit_and, emit(ops.gt, largest, splat(0, x._type.shape, x.dtype)),
+                 emit(ops.lt, largest, endless))  # fmt: skip
+    scale = emit(ops.select, usual, largest, one)
+    length = mul(scale, sqrt(add(square(div(x, scale)), square(div(y, scale)))))
+    is_endless = emit(ops.bit_or, *(emit(ops.eq, emit(ops.abs, v), endless) for v in (x, y)))
+    return emit(ops.select, is_endless, endless, length)
 
 
 def xlogy(input: Any, other: Any) -> Tensor:

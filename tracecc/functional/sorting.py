@@ -84,9 +84,16 @@ def unique(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> Any:
-    """The distinct elements (or slices along ``dim``) in order, where they went, and how many."""
+    """The distinct elements (or slices along ``dim``) in order, where they went, and how many.
+
+    Each NaN is distinct from all others.
+    """
     values, inverse, counts = np.unique(
-        counted(input, "unique"), return_inverse=True, return_counts=True, axis=dim
+        counted(input, "unique"),
+        return_inverse=True,
+        return_counts=True,
+        axis=dim,
+        equal_nan=False,
     )
     shape: Any = input._type.shape if dim is None else (-1,)
     inverse = inverse.reshape(shape)
