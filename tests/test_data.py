@@ -91,5 +91,5 @@ def test_contradictions_are_refused():
         data.DataLoader(rows(), shuffle=True, sampler=[1])
     with pytest.raises(ValueError, match="mutually exclusive"):
         data.DataLoader(rows(), batch_size=2, batch_sampler=[[1]])
-    with pytest.raises(ValueError, match="Size mismatch"):
+    with pytest.raises(AssertionError, match="Size mismatch"):
         data.TensorDataset(tc.zeros(2), tc.zeros(3))

@@ -43,7 +43,7 @@ BAD = {
     "in place": (lambda a: a.add_(1.5), (tc.arange(3),), RuntimeError, ("float32", "int64")),
     "index dtype": (lambda a: a.gather(0, a), (X,), RuntimeError, ("int64", "float32")),
     "condition": (lambda a: tc.where(a, a, a), (X,), RuntimeError, ("boolean", "float32")),
-    "dtype name": (lambda a: a.to("float33"), (X,), TypeError, ("a dtype", "'float33'")),
+    "dtype name": (lambda a: a.to("float33"), (X,), RuntimeError, ("a dtype", "'float33'")),
     "device": (lambda a: a.to("tpu"), (X,), (RuntimeError, TypeError), ("tpu",)),
     "not a tensor": (
         lambda a: F.relu("text"),

@@ -56,13 +56,18 @@ def _blame(
     except TypeError:
         return None  # the call itself is wrong, and Python said how
     parameters = inspect.signature(function).parameters
-    culprit = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
+    missing: Any = object()
+    culprit = getattr(error, "obj", missing)
     for position, (key, value) in enumerate(given.items(), 1):
         if isinstance(value, Tensor) or value is parameters[key].default:
             continue
+        if parameters[key].kind is inspect.Parameter.VAR_POSITIONAL and all(
+            isinstance(v, Tensor) for v in value
+        ):
+            continue
         annotation = str(parameters[key].annotation)
         maybe = "Tensor" in annotation or "Any" in annotation
-        if annotation == "Tensor" or (maybe and culprit is not None and culprit is value):
+        if annotation == "Tensor" or (maybe and culprit is value):
             return _sentence(name, key, position, value)
         items = value if isinstance(value, (list, tuple, str)) else ()
         if isinstance(culprit, (str, int, float, list)) and any(culprit is v for v in items):

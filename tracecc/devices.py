@@ -23,6 +23,8 @@ class device:
             )
         if number and not number.isdigit():
             raise RuntimeError(f"Invalid device string: '{type}'")
+        if index is not None and index < 0:
+            raise RuntimeError(f"Device index must not be negative, given {index}")
         self.type, self.index = kind, int(number) if number else index
 
     def __eq__(self, other: object) -> bool:

@@ -7,9 +7,11 @@ the stream exactly where eager code would.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
+from tracecc.devices import check_device
 from tracecc.dispatch import apply
 from tracecc.state import no_grad, thread
 from tracecc.tensor import Tensor, wrap
@@ -29,16 +31,18 @@ class Generator:
     True
     """
 
-    def __init__(self, device: str = "cpu"):
-        self.device = device
+    def __init__(self, device: Any = "cpu"):
+        self.device = check_device(device)
         self._seed = wrap(np.array(0, np.int64))
         self._position = wrap(np.array(0, np.int64))
 
     def manual_seed(self, seed: int) -> Generator:
         """Restarts the stream with this seed (taken modulo 2**64)."""
+        if not isinstance(seed, (int, np.integer)):
+            raise RuntimeError(f"manual_seed expected an int, given {type(seed).__name__}")
         seed = int(seed)
         if not -(2**63) <= seed < 2**64:
-            raise RuntimeError(f"Overflow when unpacking long long: the seed {seed} needs 65 bits")
+            raise ValueError(f"Overflow when unpacking long long: the seed {seed} needs 65 bits")
         self._set(seed, 0)
         return self
 
@@ -65,9 +69,11 @@ class Generator:
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Goes on from a state of `get_state`."""
+        if not isinstance(new_state, Tensor):
+            raise TypeError(f"RNG state must be a tensor, given {type(new_state).__name__}")
         data = new_state.detach()._numpy()
         if data.dtype != np.uint8 or data.size != 16:
-            raise RuntimeError(
+            raise (RuntimeError if data.dtype == np.uint8 else TypeError)(
                 f"RNG state must be a uint8 tensor of 16 bytes, given {new_state._type!r}"
             )
         seed, position = np.ascontiguousarray(data).view(np.int64)
@@ -105,6 +111,8 @@ default_generator = Generator()
 def draw(generator: Generator | None) -> tuple[Tensor, Tensor]:
     """The seed and the present position of a generator, which moves on by one."""
     g = default_generator if generator is None else generator
+    if not isinstance(g, Generator):
+        raise TypeError(f"argument 'generator' must be Generator, not {type(g).__name__}")
     name_state(g._seed, "rng.seed")
     name_state(g._position, "rng.position")
     with no_grad():
@@ -120,7 +128,7 @@ def draw(generator: Generator | None) -> tuple[Tensor, Tensor]:
 
 def manual_seed(seed: int) -> Generator:
     """Restarts the default generator with this seed."""
-    return default_generator.manual_seed(seed)
+    return default_generator.manual_seed(int(seed))
 
 
 def seed() -> int:

@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,14 @@ def _atomically(path: Any, write: Callable[[Any], None]) -> None:
     if hasattr(path, "write"):
         write(path)
         return
+    if not isinstance(path, (str, os.PathLike)):
+        raise AttributeError(
+            "save() expects 'f' to be a path or a file with a 'write' attribute, "
+            f"given {type(path).__name__}"
+        )
     path = os.fspath(path)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise RuntimeError(f"Parent directory {os.path.dirname(path)} does not exist")
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".saving-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -245,6 +253,27 @@ class _Unpickler(pickle.Unpickler):
         return self._storage(dtype, str(key), int(size))
 
 
+def _check_archive(f: Any) -> None:
+    """Refuses what is no zip file, saying what it is instead."""
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "seek"):
+        raise AttributeError(
+            f"load() expects 'f' to be a path or a seekable binary file, given {type(f).__name__}"
+        )
+    with nullcontext(f) if hasattr(f, "seek") else open(f, "rb") as file:
+        start = file.tell()
+        head = file.read(4)
+        file.seek(start)
+        if zipfile.is_zipfile(file):
+            file.seek(start)
+            return
+    expected = "load() expects a zip checkpoint (PyTorch 1.6 or later) or a .safetensors file"
+    if not head:
+        raise EOFError(f"{expected}, given an empty file")
+    if head == b"PK\x03\x04":
+        raise RuntimeError(f"{expected}, given a damaged or cut off zip file")
+    raise pickle.UnpicklingError(f"{expected}, given a file that begins with {head!r}")
+
+
 def load(
     f: Any,
     map_location: Any = None,
@@ -267,10 +296,7 @@ def load(
     if isinstance(f, (str, os.PathLike)) and os.fspath(f).endswith(".safetensors"):
         with open(f, "rb") as file:
             return read_safetensors(file.read())
-    if not zipfile.is_zipfile(f):
-        raise RuntimeError(
-            "load() expects a zip checkpoint (PyTorch 1.6 or later) or a .safetensors file"
-        )
+    _check_archive(f)
     with zipfile.ZipFile(f) as archive:
         pickled = next((n for n in archive.namelist() if n.endswith("/data.pkl")), None)
         if pickled is None:

@@ -222,6 +222,11 @@ class Tensor:
                     f"assigned grad has shape {tuple(value._type.shape)}, "
                     f"expected the tensor's own {tuple(self._type.shape)}"
                 )
+            if value._type.dtype is not self._type.dtype:
+                raise RuntimeError(
+                    f"assigned grad has dtype {value._type.dtype.public}, "
+                    f"expected the tensor's own {self._type.dtype.public}"
+                )
         self._set_grad(value)
 
     def _set_grad(self, value: Tensor | None) -> None:

@@ -85,7 +85,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif is_device(a):
             place = a
         elif not isinstance(a, bool) and a is not None:
-            raise TypeError(f"to() expects a dtype, a device or a Tensor, given {a!r}")
+            kind = RuntimeError if isinstance(a, str) else TypeError
+            raise kind(f"to() expects a dtype, a device or a Tensor, given {a!r}")
     check_device(place)
     copied = kwargs.get("copy", any(a is True for a in args[2:]))
     result = self if dtype is None else to_dtype(self, check_dtype(dtype))
@@ -99,6 +100,8 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
         names |= {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}
         names |= {"int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}
         return f"tracecc.{names.get(self.dtype.public, 'BFloat16')}Tensor"
+    if isinstance(dtype, str):
+        raise ValueError(f"invalid type: {dtype!r}; expected a dtype such as tracecc.float32")
     return to_dtype(self, check_dtype(dtype))
 
 
@@ -194,9 +197,12 @@ def scalar(kind: type, what: str) -> Callable:
         if self._type.size != 1:
             if kind is bool:
                 size = "no values" if self._type.size == 0 else "more than one value"
-                raise RuntimeError(f"Boolean value of Tensor with {size} is ambiguous")
-            raise RuntimeError(
-                f"a Tensor with {self._type.size} elements cannot be converted to Scalar"
+                raise RuntimeError(
+                    f"Boolean value of Tensor with {size} is ambiguous, "
+                    f"given {self._type.size}; use any() or all()"
+                )
+            raise ValueError(
+                f"{kind.__name__}() takes tensors of one element, given {self._type.size}"
             )
         return kind(_concrete(self, what).reshape(()).item())
 
@@ -211,7 +217,10 @@ def is_nonzero(self: Tensor) -> bool:
 def index(self: Tensor) -> int:
     """The only element as an index; integers only."""
     if self.dtype.is_inexact or self._type.size != 1:
-        raise TypeError("only integer tensors of a single element can be converted to an index")
+        raise TypeError(
+            "only integer tensors of a single element can be converted to an index, "
+            f"given {self._type!r}"
+        )
     return int(_concrete(self, "a tensor used as an index").reshape(()).item())
 
 
@@ -224,6 +233,8 @@ def iterate(self: Tensor) -> Iterator[Tensor]:
 
 def contains(self: Tensor, element: Any) -> bool:
     """Whether some element equals a number or tensor."""
+    if not isinstance(element, (Tensor, int, float, complex, np.generic)):
+        raise RuntimeError(f"`in` a Tensor takes a Tensor or a number, given {element!r}")
     return bool(FUNCTIONS["any"](FUNCTIONS["eq"](self, element)))
 
 

@@ -9,6 +9,14 @@ class TypeRuleError(IRError):
     """Operands or attributes that an op's type rule refuses (wrong shape, dtype or attribute)."""
 
 
+class DTypeError(TypeRuleError, NotImplementedError):
+    """An op is not defined for the dtype of its operands."""
+
+
+class OutOfBounds(IRError, IndexError):
+    """An index that lies outside of the dimension that it reads or writes."""
+
+
 class VerifyError(IRError):
     """A graph that breaks SSA form or whose recorded types disagree with its ops."""
 

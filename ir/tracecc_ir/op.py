@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tracecc_ir.dims import Size
-from tracecc_ir.errors import NotDifferentiable, TypeRuleError
+from tracecc_ir.errors import DTypeError, NotDifferentiable, TypeRuleError
 from tracecc_ir.types import DType, Shape, TensorType
 
 Attrs = Mapping[str, Any]
@@ -257,7 +257,7 @@ class Op:
         """Runs the type rule; every result is a tuple here."""
         if self.dtypes and operands and operands[0].dtype not in self.dtypes:
             allowed = ", ".join(d.name for d in self.dtypes)
-            raise TypeRuleError(
+            raise DTypeError(
                 f"{self.name} of {operands[0]} is not defined; expected a dtype among {allowed}"
             )
         result = self.infer(*operands, **attrs)

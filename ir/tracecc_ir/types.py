@@ -106,6 +106,9 @@ def promote_types(a: DType, b: DType) -> DType:
     """
     if a is b:
         return a
+    for x in (a, b):
+        if not isinstance(x, DType):
+            raise TypeError(f"promote_types takes two dtypes, given {x!r}")
     if a.rank != b.rank:
         lower, higher = sorted((a, b), key=lambda d: d.rank)
         return c128 if higher is c64 and lower is f64 else higher

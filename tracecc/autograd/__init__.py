@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tracecc.autograd.check import gradcheck, gradgradcheck
@@ -140,7 +140,11 @@ def __getattr__(name: str) -> Any:
 
 
 def _tuple(x: Tensors) -> tuple[Tensor, ...]:
-    return (x,) if isinstance(x, Tensor) else tuple(x)
+    if isinstance(x, Tensor):
+        return (x,)
+    if not isinstance(x, Iterable):
+        raise TypeError(f"expected a Tensor or several Tensors, given {type(x).__name__}")
+    return tuple(x)
 
 
 def _filled(like: Tensor, value: float) -> Tensor:
@@ -153,14 +157,17 @@ def _seeds(roots: tuple[Tensor, ...], given: Any) -> list[Tensor]:
     if len(gs) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors and {len(gs)} gradients")
     seeds = []
-    for root, g in zip(roots, gs, strict=True):
+    for i, (root, g) in enumerate(zip(roots, gs, strict=True)):
         if not root._requires_grad:
             raise RuntimeError(
-                "element 0 of tensors does not require grad and does not have a grad_fn"
+                f"element {i} of tensors does not require grad and does not have a grad_fn"
             )
         if g is None:
             if root._type.size != 1:
-                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+                raise RuntimeError(
+                    "grad can be implicitly created only for scalar outputs, given "
+                    f"{list(root._type.shape)}; pass the gradient or reduce it first"
+                )
             if root.dtype.is_complex:
                 raise RuntimeError(
                     "grad can be implicitly created only for real scalar outputs but got "

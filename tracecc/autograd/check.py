@@ -90,7 +90,7 @@ def gradcheck(
     wanted = [t for t in given if isinstance(t, Tensor) and t.requires_grad]
     if not wanted:
         raise ValueError(
-            "gradcheck expects at least one input tensor to require gradient, but none of the "
+            "gradcheck expects at least one input tensor to require gradient, but none of "
             "them have requires_grad=True."
         )
     outputs = _outputs(func, given)

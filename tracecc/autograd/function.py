@@ -7,6 +7,7 @@ from typing import Any
 from tracecc.autograd.tape import Saved, TapeNode, attach
 from tracecc.state import no_grad, thread
 from tracecc.tensor import Tensor, handle
+from tracecc_ir.types import TensorType
 
 
 class FunctionCtx:
@@ -22,6 +23,12 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps inputs or outputs of ``forward`` for ``backward``."""
+        for i, t in enumerate(tensors):
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(
+                    f"save_for_backward takes Tensors and None, argument {i} is of type "
+                    f"{type(t).__name__}; keep other things as attributes of ctx"
+                )
         self._to_save = tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
@@ -45,10 +52,11 @@ class FunctionCtx:
 class FunctionNode(TapeNode):
     """The record of one call of a custom Function."""
 
-    __slots__ = ("ctx", "function", "positions", "saved")
+    __slots__ = ("ctx", "function", "inputs", "positions", "saved")
 
     function: type[Function]
     ctx: FunctionCtx
+    inputs: list[TensorType]
     positions: list[int]
     saved: list[tuple[Saved | None, int | None]] | None
 
@@ -70,14 +78,33 @@ class FunctionNode(TapeNode):
             gs = [_zeros(t) if g is None else g for g, t in zip(gs, self.types, strict=True)]
         found = self.function.backward(self.ctx, *gs)
         found = found if isinstance(found, tuple) else (found,)
-        if len(found) < len(self.ctx.needs_input_grad):
+        expected = len(self.ctx.needs_input_grad)
+        if len(found) < expected or any(g is not None for g in found[expected:]):
             raise RuntimeError(
                 f"function {self.name()} returned an incorrect number of gradients "
-                f"(expected {len(self.ctx.needs_input_grad)}, got {len(found)})"
+                f"(expected {expected}, got {len(found)})"
             )
         if not keep:
             self.saved = None
-        return [found[p] if w else None for p, w in zip(self.positions, wanted, strict=True)]
+        given = zip(self.positions, self.inputs, wanted, strict=True)
+        return [self._checked(found[p], p, of) if w else None for p, of, w in given]
+
+    def _checked(self, g: Any, position: int, of: TensorType) -> Tensor | None:
+        """A gradient of the type of the argument that it belongs to; broadcast ones are summed."""
+        if g is None or (isinstance(g, Tensor) and g._type == of):
+            return g
+        if not isinstance(g, Tensor):
+            raise RuntimeError(
+                f"function {self.name()} returned {type(g).__name__} at index {position}, "
+                "expected a Tensor or None"
+            )
+        try:
+            return g.sum_to_size(of.shape).to(of.dtype)
+        except RuntimeError:
+            raise RuntimeError(
+                f"function {self.name()} returned an invalid gradient at index {position} - got "
+                f"{list(g._type.shape)} but expected shape compatible with {list(of.shape)}"
+            ) from None
 
 
 class Function:
@@ -100,12 +127,16 @@ class Function:
     @staticmethod
     def forward(ctx: Any, *args: Any, **kwargs: Any) -> Any:
         """Computes the result; ``ctx`` is absent if ``setup_context`` is defined."""
-        raise RuntimeError("a Function must define a static forward()")
+        raise NotImplementedError("a Function must define a static forward()")
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """One gradient (or None) per argument of ``forward``."""
-        raise RuntimeError("a Function must define a static backward() to be differentiated")
+        raise NotImplementedError("a Function must define a static backward() to be differentiated")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = type(self).__name__
+        raise RuntimeError(f"a Function is called by its class: {name}.apply(..), not {name}()(..)")
 
     setup_context: Any = None
 
@@ -136,6 +167,7 @@ def _record(
 ) -> None:
     node = FunctionNode(inputs, [t._type for t in outputs])
     node.function, node.ctx = cls, ctx
+    node.inputs = [t._type for t in inputs]
     node.positions = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
     node.saved = []
     for t in ctx._to_save:

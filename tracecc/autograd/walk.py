@@ -118,8 +118,17 @@ def _arrived(node: TapeNode, slots: list, targets: dict | None, found: list) -> 
 def _run_hooks(hooks: list[Callable] | None, g: Tensor) -> Tensor:
     for hook in hooks or ():
         changed = hook(g)
-        if changed is not None:
-            g = changed
+        if changed is None:
+            continue
+        name = getattr(hook, "__name__", type(hook).__name__)
+        if not isinstance(changed, Tensor):
+            raise TypeError(f"hook {name!r} returned {type(changed).__name__}, expected a Tensor")
+        if changed._type.shape != g._type.shape:
+            raise RuntimeError(
+                f"hook {name!r} has changed the size of value: given {list(g._type.shape)}, "
+                f"returned {list(changed._type.shape)}"
+            )
+        g = changed
     return g
 
 

@@ -48,7 +48,7 @@ def functional_call(
     if tie_weights:
         by_tensor = {id(every[n]): t for n, t in given.items() if n in every}
         given = {**{n: by_tensor[id(t)] for n, t in every.items() if id(t) in by_tensor}, **given}
-    with _replaced(module, given):
+    with _replaced(module, {name: t for name, t in given.items() if name in every}):
         if args is None:
             args = ()
         return module(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
@@ -63,8 +63,6 @@ def _replaced(module: Module, tensors: Named) -> Iterator[None]:
             path, _, last = name.rpartition(".")
             owner = module.get_submodule(path)
             table: Any = owner._parameters if last in owner._parameters else owner._buffers
-            if last not in table:
-                raise KeyError(f"{type(module).__name__} has no parameter or buffer {name!r}")
             before.append((table, last, table[last]))
             table[last] = t
             if not owner.__dict__.get("_replaced"):

@@ -40,6 +40,12 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         dims = _dims(in_dims, args)
         leaves, structure = flatten(args)
+        for t, d in zip(leaves, dims, strict=True):
+            if d is not None and isinstance(t, Tensor) and not -t.ndim <= d < t.ndim:
+                raise ValueError(
+                    f"vmap: got in_dim={d} for an input of {t.ndim} dimensions, expected "
+                    f"-{t.ndim} <= in_dim < {t.ndim}"
+                )
         along = [
             (i, t.movedim(d, 0))
             for i, (t, d) in enumerate(zip(leaves, dims, strict=True))

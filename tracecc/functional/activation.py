@@ -14,7 +14,7 @@ from tracecc_ir.types import DType
 def _rowwise(op: Op, input: Tensor, dim: Any, dtype: DType | None) -> Tensor:
     x = to_dtype(check_tensor(op.name, input), dtype) if dtype is not None else input
     if x.dtype.kind != "float":
-        raise RuntimeError(f'"{op.name}" not implemented for {x.dtype.public}')
+        raise NotImplementedError(f'"{op.name}" not implemented for {x.dtype.public}')
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
     axis = wrap_dim(dim, x.ndim)

@@ -72,7 +72,9 @@ def imag(input: Tensor) -> Tensor:
         RuntimeError: the tensor is not complex.
     """
     if not check_tensor("imag", input).dtype.is_complex:
-        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+        raise RuntimeError(
+            f"imag is only supported for complex tensors, given {input.dtype.public}"
+        )
     return view(input, ops.imag, {})
 
 
@@ -84,7 +86,9 @@ def view_as_real(input: Tensor) -> Tensor:
     tensor([[1., 2.]])
     """
     if not check_tensor("view_as_real", input).dtype.is_complex:
-        raise RuntimeError("view_as_real is only supported for complex tensors")
+        raise RuntimeError(
+            f"view_as_real is only supported for complex tensors, given {input.dtype.public}"
+        )
     return view(input, ops.view_as_real, {})
 
 
@@ -101,7 +105,7 @@ def view_as_complex(input: Tensor) -> Tensor:
             f"tensor of scalar type: {x.dtype.public}"
         )
     if not x._type.shape or x._type.shape[-1] != 2:
-        raise RuntimeError("Tensor must have a last dimension of size 2")
+        raise RuntimeError(f"Tensor must have a last dimension of size 2, given {list(x.shape)}")
     if x._array is not None:
         if x._array.strides[-1] != x._array.itemsize:
             raise RuntimeError("Tensor must have a last dimension with stride 1")

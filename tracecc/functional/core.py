@@ -70,6 +70,17 @@ def check_tensor(name: str, x: Any, argument: str = "input") -> Tensor:
     return x
 
 
+# Accepted for PyTorch's sake: there is one layout, and memory is neither pinned nor permuted.
+_NO_EFFECT = frozenset(("layout", "memory_format", "pin_memory"))
+
+
+def check_keywords(name: str, given: dict[str, Any], *more: str) -> None:
+    """Refuses keywords that neither have no effect here nor are among ``more``."""
+    for key in given:
+        if key not in _NO_EFFECT and key not in more:
+            raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
+
+
 def to_dtype(x: Tensor, dtype: DType) -> Tensor:
     """``x`` converted to ``dtype``; ``x`` itself if it has it already."""
     return x if x._type.dtype is dtype else emit(ops.cast, x, dtype=dtype)
@@ -81,6 +92,14 @@ def to_float(x: Tensor) -> Tensor:
 
 
 # Promotion.
+
+
+class NotANumber(TypeError):
+    """Neither a Tensor nor a number; ``obj`` is what it is, so that callers can name it."""
+
+    def __init__(self, obj: Any):
+        super().__init__(f"expected a Tensor or a number, given {type(obj).__name__}")
+        self.obj = obj
 
 
 def operand(x: Any) -> Operand:
@@ -98,7 +117,7 @@ def operand(x: Any) -> Operand:
         return Operand(f64, 0)
     if isinstance(x, complex):
         return Operand(c128, 0)
-    raise TypeError(f"expected a Tensor or a number, given {type(x).__name__}")
+    raise NotANumber(x)
 
 
 def promoted(*xs: Any) -> DType:
@@ -251,9 +270,9 @@ def infer_size(shape: Sequence[Any], total: Any) -> tuple[Any, ...]:
             raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {total}")
         return tuple(shape)
     if len(holes) > 1:
-        raise RuntimeError("only one dimension can be inferred")
+        raise RuntimeError(f"only one dimension can be inferred, given {list(shape)}")
     if shape[holes[0]] != -1:
-        raise RuntimeError(f"invalid shape dimension {shape[holes[0]]}")
+        raise RuntimeError(f"invalid shape dimension {shape[holes[0]]} in {list(shape)}")
     known = product(tuple(n for i, n in enumerate(shape) if i != holes[0]))
     if known == 0:
         raise RuntimeError(

@@ -11,6 +11,7 @@ import numpy as np
 from tracecc.devices import check_device
 from tracecc.dispatch import own
 from tracecc.functional.core import (
+    check_keywords,
     default_dtype,
     defaults,
     emit,
@@ -86,7 +87,8 @@ def _kind(data: Any) -> DType | None:
     if isinstance(data, (list, tuple)):
         kinds = [k for k in map(_kind, data) if k is not None]
         return max(kinds, key=lambda k: k.rank) if kinds else None
-    raise TypeError(f"could not make a tensor of a {type(data).__name__}")
+    kind = TypeError if isinstance(data, (str, bytes)) else RuntimeError
+    raise kind(f"could not make a tensor of a {type(data).__name__}")
 
 
 def _array(data: Any, dtype: DType | None) -> np.ndarray:
@@ -98,8 +100,21 @@ def _array(data: Any, dtype: DType | None) -> np.ndarray:
             raw = np.array(data)  # so that floats are truncated and numbers too large wrap around
             return np.asarray(raw != 0) if dtype is bool_ else raw.astype(dtype.numpy)
         return np.array(data, dtype=found.numpy)
-    except ValueError as error:
-        raise ValueError(f"the nested lists do not form a rectangular array: {error}") from None
+    except ValueError:
+        raise ValueError(
+            f"tensor() expects lists of one length per dimension{_uneven(data)}"
+        ) from None
+
+
+def _uneven(data: Any, dim: int = 1) -> str:
+    """Which of some nested lists differ in length."""
+    level = [part for part in data if isinstance(part, (list, tuple))]
+    lengths = sorted({len(part) for part in level})
+    if len(lengths) > 1:
+        return f", given lengths {lengths[0]} and {lengths[-1]} at dim {dim}"
+    if 0 < len(level) < len(data):
+        return f", given lists and numbers at dim {dim}"
+    return _uneven([item for part in level for item in part], dim + 1) if level else ""
 
 
 def tensor(
@@ -187,6 +202,12 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0) -> Tensor:
     """A 1-d tensor over a bytes-like object."""
+    n = memoryview(buffer).nbytes - offset
+    if count < 0 and n % dtype.numpy.itemsize:
+        raise ValueError(
+            f"buffer length ({n} bytes after offset {offset}) must be a multiple of the element "
+            f"size of {dtype.public} ({dtype.numpy.itemsize})"
+        )
     return wrap(np.frombuffer(buffer, dtype.numpy, count, offset))
 
 
@@ -217,7 +238,9 @@ def full(
     tensor([7, 7])
     """
     check_device(device)
-    shape = sizes_from((size,))
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"full(): argument 'size' must be tuple of ints, not {type(size).__name__}")
+    shape = sizes_from(size)
     _check_sizes(shape)
     if isinstance(fill_value, Tensor):
         found = fill_value.dtype if dtype is None else check_dtype(dtype)
@@ -247,12 +270,14 @@ def _sizes(size: tuple, keywords: dict) -> tuple[Any, ...]:
 def zeros(*size: Any, dtype: DType | None = None, **keywords: Any) -> Tensor:
     """A tensor of zeros; ``dtype``, ``device`` and ``requires_grad`` as in `full`."""
     shape = _sizes(size, keywords)
+    check_keywords("zeros", keywords, "device", "requires_grad")
     return full(shape, 0, dtype=dtype or default_dtype(), **keywords)
 
 
 def ones(*size: Any, dtype: DType | None = None, **keywords: Any) -> Tensor:
     """A tensor of ones; ``dtype``, ``device`` and ``requires_grad`` as in `full`."""
     shape = _sizes(size, keywords)
+    check_keywords("ones", keywords, "device", "requires_grad")
     return full(shape, 1, dtype=dtype or default_dtype(), **keywords)
 
 
@@ -333,6 +358,7 @@ def arange(
     >>> tc.arange(1, 7, 2)
     tensor([1, 3, 5])
     """
+    check_keywords("arange", ignored)
     check_device(device)
     if end is None:
         start, end = 0, start
@@ -343,11 +369,14 @@ def arange(
         whole = all(isinstance(v, int) for v in (start, end, step))
         dtype = i64 if whole else default_dtype()
     if step == 0:
-        raise RuntimeError("step must be nonzero")
+        raise RuntimeError(f"step must be nonzero, given {step}")
     if not all(map(math.isfinite, (start, end))):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+        raise RuntimeError(
+            "upper bound and lower bound inconsistent with step sign: "
+            f"start={start}, end={end}, step={step}"
+        )
     n = max(0, math.ceil((end - start) / step))
     if dtype is bool_:
         raise RuntimeError("arange is not defined for bool")
@@ -380,9 +409,12 @@ def linspace(
     **ignored: Any,
 ) -> Tensor:
     """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
+    check_keywords("linspace", ignored)
     check_device(device)
+    if not isinstance(steps, int):
+        raise TypeError(f"linspace(): argument 'steps' must be int, not {type(steps).__name__}")
     if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
+        raise RuntimeError(f"number of steps must be non-negative, given {steps}")
     found = promoted(start, end, 1.0) if dtype is None else check_dtype(dtype)
     dtype = found if dtype is not None or found.is_complex else default_dtype()
     if steps == 0:
@@ -444,6 +476,7 @@ def eye(
     **ignored: Any,
 ) -> Tensor:
     """Ones on the diagonal of an n x m matrix, zeros elsewhere."""
+    check_keywords("eye", ignored)
     check_device(device)
     m = n if m is None else m
     if n < 0 or m < 0:

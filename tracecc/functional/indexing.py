@@ -40,7 +40,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of ``input`` along ``dim`` that a 1-d index names."""
     _check_index("index_select", index)
     if index.ndim > 1:
-        raise IndexError("index_select(): Index is supposed to be a vector")
+        raise IndexError(f"index_select(): Index is supposed to be a vector, given {index.ndim}D")
     axis = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return reshape(index_select(reshape(input, 1), 0, index), ())
@@ -56,7 +56,8 @@ def _along(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, T
     i = reshaped(index, (1,)) if index.ndim == 0 else index
     if x.ndim != i.ndim and index._type.size != 0:
         raise RuntimeError(
-            f"{name}(): Index tensor must have the same number of dimensions as input tensor"
+            f"{name}(): Index tensor must have the same number of dimensions as input tensor, "
+            f"given {i.ndim} and {x.ndim}"
         )
     return x, i, axis
 
@@ -111,7 +112,10 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: 
         updates = lift(src if isinstance(src, Tensor) else number(src), x.dtype, i._type.shape)
     else:
         if src.dtype is not input.dtype:
-            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+            raise RuntimeError(
+                f"{name}(): Expected self.dtype to be equal to src.dtype, "
+                f"given {input.dtype.public} and {src.dtype.public}"
+            )
         updates = reshaped(src, (1,)) if src.ndim == 0 else src
         sizes = zip(i._type.shape, updates._type.shape, strict=False)
         if updates.ndim != i.ndim or any(m > n for m, n in sizes):  # type: ignore[operator]
@@ -158,7 +162,9 @@ def scatter_reduce(
 ) -> Tensor:
     """A copy of ``input`` with ``src`` combined in by sum, prod, mean, amax or amin."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
-        raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin.")
+        raise RuntimeError(
+            f"reduce argument must be either sum, prod, mean, amax or amin, given {reduce!r}"
+        )
     name = "scatter_reduce"
     base = input
     if not include_self:
@@ -208,7 +214,7 @@ def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Any, mode: 
     expected = (*shape[:axis], i._type.size, *shape[axis + 1 :])
     if isinstance(source, Tensor) and source.ndim:
         if tuple(source._type.shape) != expected:
-            raise RuntimeError(
+            raise (IndexError if name == "index_copy" else RuntimeError)(
                 f"{name}(): source of shape {list(source._type.shape)} does not match the "
                 f"{list(expected)} that {list(index._type.shape)} indices along dim {axis} of "
                 f"{list(shape)} need"
@@ -272,7 +278,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 
 def _triangle(input: Tensor, diagonal: int, op: Any, name: str) -> Tensor:
     if input.ndim < 2:
-        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        raise RuntimeError(f"{name}: input must have at least 2 dimensions, given {input.ndim}")
     shape = input._type.shape[-2:]
     rows = emit(ops.iota, shape=shape, axis=0, dtype=i64)
     columns = emit(ops.iota, shape=shape, axis=1, dtype=i64)
@@ -315,6 +321,9 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     from tracecc.functional.creation import meshgrid
     from tracecc.functional.joining import stack
 
+    for t in tensors:
+        if check_tensor("cartesian_prod", t, "tensors").ndim != 1:
+            raise RuntimeError(f"cartesian_prod(): Expect 1D vectors, given shape {list(t.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     return stack([ravel(g) for g in meshgrid(*tensors)], 1)

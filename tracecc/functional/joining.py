@@ -30,7 +30,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> 
             f"cat(): argument 'tensors' must be tuple of Tensors, not {type(tensors).__name__}"
         )
     if not tensors:
-        raise RuntimeError("cat(): expected a non-empty list of Tensors")
+        raise ValueError("cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
         check_tensor("cat", x, f"tensors[{i}]")
         if x.ndim == 0:
@@ -135,7 +135,7 @@ def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     if len(times) < self.ndim:
         raise RuntimeError(
             "Number of dimensions of repeat dims can not be smaller than number of dimensions of "
-            "tensor"
+            f"tensor, given {len(times)} and {self.ndim}"
         )
     if any(n < 0 for n in times):
         raise RuntimeError(f"Trying to create tensor with negative dimension: {list(times)}")
@@ -160,7 +160,7 @@ def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy in reverse order along ``dims``."""
     axes = tuple(wrap_dim(d, input.ndim) for d in variadic(args, dims))
     if len(set(axes)) != len(axes):
-        raise RuntimeError("dim appears multiple times in the list of dims")
+        raise RuntimeError(f"dim appears multiple times in the list of dims, given {axes}")
     return own(emit(ops.flip, input, axes=axes if input.ndim else ()))
 
 

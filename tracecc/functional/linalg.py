@@ -42,7 +42,7 @@ def _check_dtypes(name: str, x: Tensor, y: Tensor) -> None:
             f"{x.dtype.public} != {y.dtype.public}"
         )
     if x.dtype is bool_:
-        raise RuntimeError(f"\"{name}\" not implemented for 'Bool'")
+        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool'")
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -270,7 +270,9 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     shape = broadcast_shapes(input._type.shape, other._type.shape)
     axis = shape.index(3) if dim is None else wrap_dim(dim, len(shape))
     if shape[axis] != 3:
-        raise RuntimeError(f"linalg.cross: inputs dimension {axis} must have length 3")
+        raise RuntimeError(
+            f"linalg.cross: inputs dimension {axis} must have length 3, given {shape[axis]}"
+        )
     x, y = expanded(input, shape), expanded(other, shape)
     first = mul(roll(x, -1, axis), roll(y, -2, axis))
     return sub(first, mul(roll(x, -2, axis), roll(y, -1, axis)))
@@ -313,7 +315,7 @@ def _labels(equation: str, xs: Sequence[Tensor]) -> tuple[list[list[str]], list[
     if len(parts) != len(xs):
         raise RuntimeError(
             f"einsum(): {'more' if len(parts) < len(xs) else 'fewer'} operands were provided than "
-            "specified in the equation"
+            f"specified in the equation: {len(xs)} for {equation!r}"
         )
     inputs: list[list[str]] = []
     widest = 0
@@ -330,7 +332,9 @@ def _labels(equation: str, xs: Sequence[Tensor]) -> tuple[list[list[str]], list[
         inputs.append([*before, *(f"-{extra - i}" for i in range(extra)), *after])
         for label in (*before, *after):
             if not label.isalpha():
-                raise RuntimeError(f"einsum(): invalid subscript given: {label!r}")
+                raise RuntimeError(
+                    f"einsum(): subscripts must be letters, given {label!r} in {equation!r}"
+                )
     ellipsis = [f"-{widest - i}" for i in range(widest)]
     if not arrow:
         every = "".join(parts)
@@ -342,7 +346,8 @@ def _labels(equation: str, xs: Sequence[Tensor]) -> tuple[list[list[str]], list[
     for label in output:
         if label not in known or output.count(label) > 1:
             raise RuntimeError(
-                f"einsum(): output subscript {label} must appear once, and in some operand"
+                f"einsum(): output subscript {label} must appear once, and in some operand: "
+                f"{equation!r}"
             )
     return inputs, output
 

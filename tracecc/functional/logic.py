@@ -65,7 +65,7 @@ def _bitwise(name: str, op: Op, doc: str) -> Callable[[Any, Any], Tensor]:
     def function(input: Any, other: Any) -> Tensor:
         dtype = promoted(input, other)
         if dtype.is_inexact:
-            raise RuntimeError(f"{name}() is not defined for {dtype.public}")
+            raise NotImplementedError(f"{name}() is not defined for {dtype.public}")
         return emit(op, *match(input, other, dtype=dtype))
 
     function.__name__ = function.__qualname__ = name
@@ -83,7 +83,10 @@ bitwise_right_shift = _bitwise("bitwise_right_shift", ops.shift_right, "input >>
 def bitwise_not(input: Tensor) -> Tensor:
     """Every bit flipped; logical not on bool."""
     if input.dtype.is_inexact:
-        raise RuntimeError(f"bitwise_not() is not defined for {input.dtype.public}")
+        raise TypeError(
+            "bitwise_not() (the `~` operator) is defined for integers and bool, "
+            f"given {input.dtype.public}"
+        )
     return emit(ops.bit_not, input)
 
 

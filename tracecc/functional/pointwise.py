@@ -291,7 +291,7 @@ fix = trunc
 
 def _check_divisor(other: Any) -> None:
     if is_number(other) and other == 0:
-        raise RuntimeError("ZeroDivisionError")
+        raise RuntimeError("ZeroDivisionError: integers can't be divided by 0")
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:
@@ -325,7 +325,9 @@ def pow(input: Any, exponent: Any) -> Tensor:
         dtype = promoted(input, exponent)
         x = to_dtype(input, dtype)
         if not dtype.is_inexact and exponent < 0:
-            raise RuntimeError("Integers to negative integer powers are not allowed.")
+            raise RuntimeError(
+                f"Integers to negative integer powers are not allowed, given {exponent}"
+            )
         if dtype is not bool_:
             if exponent == 2:
                 return emit(ops.square, x)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from tracecc.devices import check_device
 from tracecc.functional.core import (
+    check_keywords,
     default_dtype,
     emit,
     is_number,
@@ -18,6 +20,7 @@ from tracecc.functional.core import (
 from tracecc.functional.pointwise import add, mul
 from tracecc.functional.subscript import write
 from tracecc.random import Generator, draw
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
 from tracecc_ir.types import DType, f32, f64, i64
@@ -55,7 +58,7 @@ def _made(t: Tensor, requires_grad: bool) -> Tensor:
 def _float(name: str, dtype: DType | None) -> DType:
     dtype = default_dtype() if dtype is None else dtype
     if not dtype.is_inexact:
-        raise RuntimeError(f'"{name}" not implemented for {dtype.public}')
+        raise NotImplementedError(f'"{name}" not implemented for {dtype.public}')
     return dtype
 
 
@@ -70,6 +73,7 @@ def rand(
     """Uniform numbers in [0, 1)."""
     check_device(device)
     shape = sizes_from(size or ((ignored.pop("size"),) if "size" in ignored else ()))
+    check_keywords("rand", ignored)
     return _made(_uniform(shape, _float("rand", dtype), generator), requires_grad)
 
 
@@ -84,6 +88,7 @@ def randn(
     """Standard normal numbers."""
     check_device(device)
     shape = sizes_from(size or ((ignored.pop("size"),) if "size" in ignored else ()))
+    check_keywords("randn", ignored)
     return _made(_normal(shape, _float("randn", dtype), generator), requires_grad)
 
 
@@ -137,6 +142,8 @@ def randperm(
     from tracecc.functional.sorting import argsort
 
     check_device(device)
+    if n < 0:
+        raise RuntimeError(f"randperm expects n >= 0, given {n}")
     keys = _uniform((n,), f64, generator)
     order = argsort(keys) if n else to_dtype(keys, i64)
     return _made(to_dtype(order, dtype or i64), requires_grad)
@@ -164,10 +171,24 @@ def randint_like(
     return randint(low, high, size, dtype=dtype or input.dtype, **keywords)
 
 
+def _check_weights(name: str, expected: str, weights: Any, most: float) -> None:
+    """Refuses numbers outside of [0, most] and NaN; in a trace there are none to look at."""
+    if isinstance(weights, Tensor):
+        if weights._array is None or thread.trace is not None or not weights._type.size:
+            return
+        extremes = (float(weights._array.min()), float(weights._array.max()))
+    else:
+        extremes = (weights, weights)
+    for value in extremes:
+        if not 0.0 <= value <= most:
+            raise RuntimeError(f"{name} expects {expected}, given {value}")
+
+
 def bernoulli(input: Tensor, p: Any = None, *, generator: Gen = None) -> Tensor:
     """1 with the probability that each element gives (or ``p``), else 0."""
     if p is None and input.dtype.kind != "float":
         raise RuntimeError(f"bernoulli expects float probabilities, given {input.dtype.public}")
+    _check_weights("bernoulli", "probabilities in [0, 1]", input if p is None else p, 1.0)
     shape = input._type.shape
     dtype = f64 if input.dtype is f64 and p is None else f32
     chance = lift(input if p is None else p, dtype, shape)
@@ -208,7 +229,8 @@ def multinomial(
     from tracecc.functional.sorting import searchsorted, topk
 
     if input.dtype.kind != "float" or not 1 <= input.ndim <= 2:
-        raise RuntimeError("multinomial expects 1-d or 2-d float weights")
+        raise RuntimeError(f"multinomial expects 1-d or 2-d float weights, given {input._type!r}")
+    _check_weights("multinomial", "finite weights >= 0", input, sys.float_info.max)
     n: Any = input._type.shape[-1]
     if replacement:
         steps = cumsum(input, -1)
@@ -216,7 +238,8 @@ def multinomial(
         return searchsorted(steps, mul(at, sum(input, -1, True)), right=True)
     if num_samples > n:
         raise RuntimeError(
-            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement, "
+            f"given {num_samples} of {n}"
         )
     at = _uniform(input._type.shape, input.dtype, generator)
     race = div(neg(log(add(neg(at), 1.0))), input)

@@ -52,6 +52,12 @@ def _view_dtype(x: Tensor, dtype: DType) -> Tensor:
 
     if dtype.itemsize != x.dtype.itemsize and not x.ndim:
         raise RuntimeError(f"view: a 0-d tensor can't be read as {dtype.public}")
+    ratio = max(dtype.itemsize // x.dtype.itemsize, 1)
+    if ratio > 1 and x._type.shape[-1] % ratio:  # type: ignore[operator]
+        raise RuntimeError(
+            f"size(-1) must be divisible by {ratio} to view {x.dtype.public} as {dtype.public} "
+            f"(different element sizes), but got {x._type.shape[-1]}"
+        )
     array = x._numpy().view(dtype.numpy)
     v = _new(Tensor)
     _setup(v, array, type_of_array(array), x._storage)
@@ -93,7 +99,7 @@ def permute(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
         )
     axes = [wrap_dim(d, input.ndim) for d in order]
     if len(set(axes)) != len(axes):
-        raise RuntimeError("permute(): duplicate dims are not allowed.")
+        raise RuntimeError(f"permute(): duplicate dims are not allowed, given {axes}")
     return view_permute(input, axes)
 
 
@@ -213,7 +219,10 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     n = input.ndim
     first, last = wrap_dim(start_dim, n), wrap_dim(end_dim, n)
     if first > last:
-        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+        raise RuntimeError(
+            "flatten() has invalid args: start_dim cannot come after end_dim, "
+            f"given {first} and {last}"
+        )
     if n == 0:
         return reshape(input, 1)
     if first == last:

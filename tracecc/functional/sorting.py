@@ -49,7 +49,7 @@ argwhere = nonzero
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as one dimension."""
     if mask.dtype is not bool_:
-        raise RuntimeError("masked_select: expected BoolTensor for mask")
+        raise RuntimeError(f"masked_select: expected a bool mask, given {mask.dtype.public}")
 
     shape = broadcast_shapes(input._type.shape, mask._type.shape)
     if not shape:
@@ -123,7 +123,10 @@ def repeat_interleave(
         return own(reshaped(wide, (*shape[:axis], n * times, *shape[axis + 1 :])))
     counts = repeats if isinstance(repeats, Tensor) else tensor(repeats)
     if counts._type.size != n:
-        raise RuntimeError("repeats must have the same size as input along dim")
+        raise RuntimeError(
+            "repeats must have the same size as input along dim, "
+            f"given {counts._type.size} for dimension {axis} of size {n}"
+        )
     return index_select(x, axis, _repeated_positions(counts, output_size))
 
 
@@ -173,7 +176,7 @@ def topk(
     axis = wrap_dim(dim, input.ndim)
     n: Any = input._type.shape[axis] if input.ndim else 1
     if not 0 <= k <= n:
-        raise RuntimeError("selected index k out of range")
+        raise RuntimeError(f"selected index k out of range: k={k}, dimension {axis} has size {n}")
     if input.ndim == 0:
         return ValuesIndices(clone(input), own(splat(0, (), i64)))
     values, indices = sort(input, axis, descending=largest)
@@ -190,7 +193,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     if input.ndim == 0:
         return ValuesIndices(clone(input), own(splat(0, (), i64)))
     if not 1 <= k <= input._type.shape[axis]:  # type: ignore[operator]
-        raise RuntimeError("kthvalue(): selected number k out of range for dimension")
+        raise RuntimeError(
+            f"kthvalue(): selected number k out of range for dimension {axis}: "
+            f"k={k}, expected 1 to {input._type.shape[axis]}"
+        )
     indices = sort(input, axis).indices
     return picked(input, own(_at(indices, axis, k - 1)), axis, keepdim)
 
@@ -262,6 +268,11 @@ def searchsorted(
     dtype = promoted(sorted_sequence, input)
     value = lift(input, dtype, input._type.shape if isinstance(input, Tensor) else ())
     sequence = to_dtype(sorted_sequence, dtype)
+    if sequence.ndim != 1 and sequence._type.shape[:-1] != value._type.shape[:-1]:
+        raise RuntimeError(
+            "searchsorted(): sorted_sequence must be 1-d or have the input's dimensions but the "
+            f"last, given {list(sequence.shape)} and {list(value.shape)}"
+        )
     found = _bisect(sequence, value, right or side == "right")
     return to_dtype(found, i32) if out_int32 else found
 
@@ -321,7 +332,9 @@ def isin(
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs, or the sum of its weights."""
     if input.dtype.kind != "int" or input.ndim != 1:
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+        raise RuntimeError(
+            f"bincount only supports 1-d non-negative integral inputs, given {input._type!r}"
+        )
     if minlength < 0:
         raise RuntimeError(f"minlength should be >= 0, given {minlength}")
     n = max(known(input, _bins, "the number of bins of bincount"), minlength)
@@ -340,14 +353,16 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 def _bins(array: np.ndarray) -> int:
     if array.size and array.min() < 0:
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+        raise RuntimeError(
+            f"bincount only supports 1-d non-negative integral inputs, given {array.min()}"
+        )
     return int(array.max()) + 1 if array.size else 0
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements fall into each of ``bins`` equal bins of [min, max] (or of the data)."""
     if bins <= 0:
-        raise RuntimeError("bins must be > 0")
+        raise RuntimeError(f"bins must be > 0, given {bins}")
     low, high = float(min), float(max)
     if low > high:
         raise RuntimeError("max must be larger than min")

@@ -62,7 +62,7 @@ def _items(x: Tensor, index: Any) -> list[Any]:
     items = [_as_index(i) for i in (index if isinstance(index, tuple) else (index,))]
     used = sum(_consumes(i) for i in items)
     if used > x.ndim:
-        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+        raise IndexError(f"too many indices for tensor of dimension {x.ndim}: {used} given")
     dots = [k for k, i in enumerate(items) if i is Ellipsis]
     if len(dots) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
@@ -129,7 +129,7 @@ def _range(item: builtins.slice, size: Any) -> tuple[Any, Any, int, Any]:
     """Start, limit, stride and length of a Python slice of a dimension."""
     step = 1 if item.step is None else int(item.step)
     if step <= 0:
-        raise ValueError("step must be greater than zero")
+        raise ValueError(f"step must be greater than zero, given {step}")
     if item.start is None and item.stop is None and step == 1:
         return 0, size, 1, size
     parts = [None if p is None else int(p) for p in (item.start, item.stop)]
@@ -154,7 +154,8 @@ def _position(item: Any, size: Any, axis: int) -> tuple[Any, Any]:
     try:
         i = item.__index__()
     except AttributeError:
-        raise IndexError(
+        kind = TypeError if isinstance(item, str) else IndexError
+        raise kind(
             "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
             f"valid indices (got {type(item).__name__})"
         ) from None

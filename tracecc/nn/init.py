@@ -88,7 +88,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix, of a 2-d tensor."""
     if tensor.ndim != 2:
-        raise ValueError("Only tensors with 2 dimensions are supported")
+        raise ValueError(f"Only tensors with 2 dimensions are supported, given {tensor.ndim}")
     return tensor.copy_(tc.eye(*tensor.shape))
 
 
@@ -96,7 +96,9 @@ def eye_(tensor: Tensor) -> Tensor:
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Convolution weights that keep their input: 1 at the middle of channel i to channel i."""
     if tensor.ndim not in (3, 4, 5):
-        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+        raise ValueError(
+            f"Only tensors with 3, 4, or 5 dimensions are supported, given {tensor.ndim}"
+        )
     out = tensor.shape[0]
     if out % groups:
         raise ValueError("dim 0 must be divisible by groups")
@@ -113,7 +115,8 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     """How many inputs feed one output, and how many outputs one input feeds."""
     if tensor.ndim < 2:
         raise ValueError(
-            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions"
+            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, "
+            f"given {tensor.ndim}"
         )
     window = math.prod(tensor.shape[2:])
     return tensor.shape[1] * window, tensor.shape[0] * window
@@ -168,7 +171,9 @@ def kaiming_normal_(
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Rows (or columns) that are orthonormal (Saxe et al., 2013), by Gram-Schmidt run twice."""
     if tensor.ndim < 2:
-        raise ValueError("Only tensors with 2 or more dimensions are supported")
+        raise ValueError(
+            f"Only tensors with 2 or more dimensions are supported, given {tensor.ndim}"
+        )
     rows = tensor.shape[0]
     columns = math.prod(tensor.shape[1:])
     drawn = tc.empty(max(rows, columns), min(rows, columns), dtype=tc.float64)
@@ -193,7 +198,7 @@ def _orthonormal(a: Tensor) -> Tensor:
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
     """Normal values, with a share ``sparsity`` of each column set to zero."""
     if tensor.ndim != 2:
-        raise ValueError("Only tensors with 2 dimensions are supported")
+        raise ValueError(f"Only tensors with 2 dimensions are supported, given {tensor.ndim}")
     rows = tensor.shape[0]
     zeros = math.ceil(sparsity * rows)
     order = tc.rand(tensor.shape).argsort(0).argsort(0)

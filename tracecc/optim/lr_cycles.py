@@ -94,6 +94,10 @@ class OneCycleLR(LRScheduler):
             raise ValueError(
                 f"anneal_strategy must be one of 'cos' or 'linear', got {anneal_strategy}"
             )
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"Expected pct_start between 0 and 1, but got {pct_start}")
+        if total_steps is not None and total_steps <= 0:
+            raise ValueError(f"Expected positive integer total_steps, but got {total_steps}")
         self.total_steps = total_steps or (epochs or 0) * (steps_per_epoch or 0)
         self._anneal_func_type = anneal_strategy
         up = pct_start * self.total_steps - 1
@@ -179,7 +183,10 @@ class CyclicLR(LRScheduler):
         last_epoch: int = -1,
     ):
         if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
-            raise ValueError("mode is invalid and scale_fn is None")
+            raise ValueError(
+                "mode must be 'triangular', 'triangular2' or 'exp_range' if scale_fn is None, "
+                f"given {mode!r}"
+            )
         lows = per_group("base_lr", optimizer, base_lr)
         if last_epoch == -1:
             for group, low in zip(optimizer.param_groups, lows, strict=True):

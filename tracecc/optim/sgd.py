@@ -51,7 +51,10 @@ class SGD(Optimizer):
         check("momentum", momentum)
         check("weight_decay", weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError(
+                "Nesterov momentum requires a momentum and zero dampening, "
+                f"given momentum={momentum} and dampening={dampening}"
+            )
         super().__init__(
             params,
             {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracecc_ir.dims import Size
-from tracecc_ir.errors import TypeRuleError
+from tracecc_ir.errors import OutOfBounds, TypeRuleError
 from tracecc_ir.op import Expr, Op, Sample, Usual
 from tracecc_ir.ops.elementwise import cast, select
 from tracecc_ir.ops.rules import (
@@ -59,7 +59,7 @@ def _check_bounds(index: np.ndarray, axis: int, size: int) -> np.ndarray:
     wrong = (index < -size) | (index >= size)
     if wrong.any():
         first = index[wrong].flat[0]
-        raise IndexError(f"index {first} is out of bounds for dimension {axis} with size {size}")
+        raise OutOfBounds(f"index {first} is out of bounds for dimension {axis} with size {size}")
     return index
 
 

@@ -20,6 +20,7 @@ from tracecc.backends.cpu.table import Row, Slots, in_shares
 from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule_program import Launch, Operand, Program
 from tracecc.backends.schedule_types import Plan
+from tracecc_ir.errors import OutOfBounds
 from tracecc_ir.interpret import evaluate
 from tracecc_ir.types import TensorType
 
@@ -256,7 +257,7 @@ class Executable:
                 for original, dense in self._strided:
                     np.copyto(original, dense)
         if error:
-            raise IndexError(f"{self.program.name}: an index is out of range for its dimension")
+            raise OutOfBounds(f"{self.program.name}: an index is out of range for its dimension")
         return outputs
 
     def _walk(self, arrays: Sequence[np.ndarray], outputs: list[np.ndarray]) -> int:

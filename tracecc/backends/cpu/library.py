@@ -17,6 +17,7 @@ from tracecc.backends.cpu import (
     scatter,
 )
 from tracecc.backends.schedule_types import Plan, Ref
+from tracecc_ir.errors import OutOfBounds
 from tracecc_ir.graph import Node
 from tracecc_ir.passes.fuse_space import is_complex
 
@@ -98,5 +99,5 @@ def run_plan(node: Node, plan: Plan, inputs: Sequence[np.ndarray]) -> list[np.nd
     ]
     driver.Program(rows, max(s.scratch for s in plan.stages)).run()
     if error[0]:
-        raise IndexError(f"{node.op.name}: an index is out of range for its dimension")
+        raise OutOfBounds(f"{node.op.name}: an index is out of range for its dimension")
     return outputs

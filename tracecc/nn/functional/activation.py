@@ -47,6 +47,12 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     if input.ndim == 0:
         weight = weight.reshape(())
     elif weight.numel() != 1:
+        channels = input.shape[1 if input.ndim > 1 else 0]
+        if weight.numel() != channels:
+            raise RuntimeError(
+                "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+                f"{weight.numel()} and channel size = {channels}"
+            )
         weight = weight.reshape(1, -1, *[1] * (input.ndim - 2)) if input.ndim > 1 else weight
     return tc.where(input > 0, input, input * weight)
 

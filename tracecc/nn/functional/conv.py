@@ -28,6 +28,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1 W x2 + b``: weight [out, in1, in2]."""
     out, n1, n2 = weight.shape
+    if input1.shape[-1] != n1 or input2.shape[-1] != n2:
+        raise RuntimeError(
+            f"bilinear expects inputs whose last dimensions are {n1} and {n2}, "
+            f"given {input1.shape[-1]} and {input2.shape[-1]}"
+        )
     left = input1 @ weight.permute(1, 0, 2).reshape(n1, out * n2)
     left = left.reshape(*input1.shape[:-1], out, n2)
     result = (left * input2.unsqueeze(-2)).sum(-1)
@@ -52,6 +57,8 @@ def embedding(
             f"embedding expects integer indices, given a tensor of {input.dtype.public}"
         )
     index = input.long()
+    if thread.trace is None and index._type.size and (least := index._numpy().min()) < 0:
+        raise IndexError(f"embedding: index {least} is out of range [0, {weight.shape[0]})")
     if max_norm is not None:
         _renormalize(weight, index, max_norm, norm_type)
     if scale_grad_by_freq and weight._requires_grad:
@@ -78,6 +85,8 @@ def _renormalize(weight: Tensor, index: Tensor, max_norm: float, norm_type: floa
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 [.., num_classes] with a 1 at each index."""
+    if tensor.dtype is not tc.int64:
+        raise RuntimeError(f"one_hot expects an int64 tensor, given {tensor.dtype.public}")
     if num_classes == -1:
         num_classes = known(tensor, _classes, "the number of classes of one_hot")
     elif thread.trace is None:
@@ -163,6 +172,11 @@ def _convolve(
             f"Given groups={groups}, weight of size {list(weight.shape)}, expected input"
             f"{list(input.shape)} to have {weight.shape[1] * groups} channels, "
             f"but got {input.shape[1]} channels instead"
+        )
+    if bias is not None and tuple(bias.shape) != tuple(weight.shape[:1]):
+        raise RuntimeError(
+            f"Given weight of size {list(weight.shape)}, expected bias to be 1-dimensional with "
+            f"{weight.shape[0]} elements, but got bias of size {list(bias.shape)} instead"
         )
     strides = ntuple(stride, rank, "stride")
     dilations = ntuple(dilation, rank, "dilation")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import tracecc as tc
 from tracecc.nn.functional.activation import log_softmax, logsigmoid
 from tracecc.nn.functional.run import run
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 
 
@@ -18,7 +21,9 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
     if reduction == "sum":
         return loss.sum()
     if reduction != "none":
-        raise ValueError(f"{reduction} is not a valid value for reduction")
+        raise ValueError(
+            f"{reduction} is not a valid value for reduction; expected none, mean or sum"
+        )
     return loss
 
 
@@ -28,6 +33,23 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
             f"{name} expects a target of the input's shape {tuple(input.shape)}, "
             f"given {tuple(target.shape)}"
         )
+
+
+def _numbers(t: Tensor) -> np.ndarray | None:
+    """What can be checked before computing; None in a trace, which has no numbers."""
+    return None if thread.trace is not None else t._array
+
+
+def _check_targets(target: Tensor, classes: int, ignore_index: int) -> None:
+    """Refuses classes that there are not."""
+    if target.dtype not in (tc.int64, tc.uint8):
+        raise RuntimeError(f"expected targets of dtype int64 or uint8, given {target.dtype.public}")
+    array = _numbers(target)
+    if array is None:
+        return
+    wrong = array[((array < 0) | (array >= classes)) & (array != ignore_index)]
+    if wrong.size:
+        raise IndexError(f"Target {wrong[0]} is out of bounds: expected 0 to {classes - 1}")
 
 
 def cross_entropy(
@@ -53,9 +75,17 @@ def cross_entropy(
     if input.ndim == 0:
         raise RuntimeError("cross_entropy expects logits [C], [N, C] or [N, C, d1, ..], given 0-d")
     channel = 0 if input.ndim == 1 else 1
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0, given {label_smoothing}")
+    if weight is not None and tuple(weight.shape) != (input.shape[channel],):
+        raise RuntimeError(
+            f"weight tensor should be defined for all {input.shape[channel]} classes, "
+            f"given shape {list(weight.shape)}"
+        )
     if target.dtype.kind == "float":
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing, channel)
     expected = (*input.shape[:channel], *input.shape[channel + 1 :])
+    _check_targets(target, input.shape[channel], ignore_index)
     if tuple(target.shape) != expected:
         raise ValueError(
             f"cross_entropy expects targets of shape {expected} for logits of shape "
@@ -100,7 +130,11 @@ def _soft_cross_entropy(
     label_smoothing: float,
     channel: int,
 ) -> Tensor:
-    _same_shape("cross_entropy", input, target)
+    if tuple(input.shape) != tuple(target.shape):
+        raise RuntimeError(
+            "cross_entropy expects int64 classes, or probabilities of the input's shape "
+            f"{tuple(input.shape)}, given {target.dtype.public} of {tuple(target.shape)}"
+        )
     classes = input.shape[channel]
     if label_smoothing > 0.0:
         target = target * (1 - label_smoothing) + label_smoothing / classes
@@ -135,6 +169,14 @@ def nll_loss(
 ) -> Tensor:
     """Minus the log-probability of each target: input [N, C, ..], target int64 [N, ..]."""
     channel = 0 if input.ndim == 1 else 1
+    expected = (*input.shape[:channel], *input.shape[channel + 1 :])
+    if tuple(target.shape) != expected:
+        kind = ValueError if tuple(target.shape[:1]) != expected[:1] else RuntimeError
+        raise kind(
+            f"nll_loss expects targets of shape {expected} for an input of shape "
+            f"{tuple(input.shape)}, given {tuple(target.shape)}"
+        )
+    _check_targets(target, input.shape[channel], ignore_index)
     counted: Any = target != ignore_index
     index = tc.where(counted, target, 0).long()
     picked = input.gather(channel, index.unsqueeze(channel)).squeeze(channel)
@@ -175,6 +217,10 @@ def smooth_l1_loss(
     beta: float = 1.0,
 ) -> Tensor:
     """Quadratic below ``beta``, linear above."""
+    if beta < 0.0:
+        raise RuntimeError(
+            f"smooth_l1_loss does not support negative values for beta, given {beta}"
+        )
     if beta == 0.0:
         return l1_loss(input, target, reduction=reduction)
     d = (input - target).abs()
@@ -185,6 +231,8 @@ def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
     """Quadratic below ``delta``, linear above (Huber, 1964)."""
+    if delta <= 0.0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta: {delta}")
     d = (input - target).abs()
     return reduced(tc.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
 
@@ -199,6 +247,12 @@ def binary_cross_entropy(
 ) -> Tensor:
     """For probabilities; logarithms are held at -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", input, target)
+    numbers = _numbers(input)
+    if numbers is not None and not ((numbers >= 0) & (numbers <= 1)).all():
+        raise RuntimeError(
+            "binary_cross_entropy: all elements of input should be between 0 and 1, given "
+            f"{numbers.min()} to {numbers.max()}; for logits use binary_cross_entropy_with_logits"
+        )
     log_p = tc.log(input).clamp(min=-100.0)
     log_q = tc.log1p(-input).clamp(min=-100.0)
     loss = -(target * log_p + (1 - target) * log_q)
@@ -283,6 +337,9 @@ def gaussian_nll_loss(
                 f"var is of incorrect size: given {tuple(given.shape)} for an input of "
                 f"{tuple(input.shape)}, expected the same, without the last dimension, or 1 there"
             )
+    numbers = _numbers(given)
+    if numbers is not None and (numbers < 0).any():
+        raise ValueError(f"gaussian_nll_loss: var must not be negative, given {numbers.min()}")
     held = tc.where(given.detach() < eps, given + (eps - given.detach()), given)
     loss = 0.5 * (tc.log(held) + (input - target) ** 2 / held)
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
@@ -331,6 +388,12 @@ def margin_ranking_loss(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(
+            "margin_ranking_loss: all input tensors should have same dimension but got sizes: "
+            f"input1: {list(input1.shape)}, input2: {list(input2.shape)}, "
+            f"target: {list(target.shape)}"
+        )
     return reduced((-target * (input1 - input2) + margin).clamp(min=0.0), reduction)
 
 
@@ -368,6 +431,8 @@ def multi_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """input [N, C] or [C], target int64 [N] or []."""
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: only p == 1 and p == 2 supported, given {p}")
     input = input.reshape(1) if input.ndim == 0 else input
     target = target.reshape(()) if input.ndim == 1 else target
     classes = input.shape[-1]
@@ -398,6 +463,11 @@ def triplet_margin_loss(
     reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of "
+            f"dimensions, given {anchor.ndim}D, {positive.ndim}D and {negative.ndim}D"
+        )
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
     if swap:
@@ -431,6 +501,10 @@ def multilabel_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """input [N, C] or [C]; target int64 of its shape: classes up to the first -1."""
+    if input.shape.numel() != target.shape.numel():
+        raise RuntimeError(
+            f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}"
+        )
     x = input.reshape(1, -1) if input.ndim < 2 else input
     y = target.reshape(x.shape).long()
     before: Any = (y < 0).long().cumsum(1) == 0

@@ -99,7 +99,13 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """Divides by the root mean square over the trailing dimensions (Zhang and Sennrich, 2019)."""
-    dims = tuple(range(-len(tuple(normalized_shape)), 0))
+    wanted = tuple(normalized_shape)
+    if tuple(input.shape[-len(wanted) :]) != wanted:
+        raise RuntimeError(
+            f"Given normalized_shape={list(wanted)}, expected input with shape "
+            f"[*, {', '.join(map(str, wanted))}], but got input of size {list(input.shape)}"
+        )
+    dims = tuple(range(-len(wanted), 0))
     x = _wide(input)
     eps = tc.finfo(input.dtype).eps if eps is None else eps
     result = x * tc.rsqrt((x * x).mean(dims, keepdim=True) + eps)
@@ -144,6 +150,11 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     dims = tuple(range(2, input.ndim))
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            "Expected more than 1 spatial element when training, got input size "
+            f"{list(input.shape)}"
+        )
     if running_mean is not None and running_var is not None:
         with tc.no_grad():
             mean = input.detach().mean(dims).mean(0)

@@ -8,6 +8,7 @@ from typing import Any
 import tracecc as tc
 from tracecc.nn.functional.conv import embedding
 from tracecc.nn.functional.loss import cross_entropy, reduced
+from tracecc.state import thread
 from tracecc.tensor import Tensor
 
 IMPOSSIBLE = -1e30  # stands for log 0: its differences are finite
@@ -51,7 +52,10 @@ def embedding_bag(
         if per_sample_weights is not None:
             per_sample_weights = per_sample_weights.reshape(-1)
     elif input.ndim != 1 or offsets is None:
-        raise ValueError("offsets has to be a 1D Tensor if input is 1D, and input 1D or 2D")
+        raise ValueError(
+            "offsets has to be a 1D Tensor if input is 1D, and input 1D or 2D, "
+            f"given input of {input.ndim}D and offsets={offsets}"
+        )
     else:
         bags = offsets.shape[0] - include_last_offset
         offsets = offsets[:bags]
@@ -148,6 +152,8 @@ def ctc_loss(
     logp = log_probs.unsqueeze(1) if single else log_probs
     steps, n, _ = logp.shape
     inputs, lengths = _lengths(input_lengths, n), _lengths(target_lengths, n)
+    if thread.trace is None and n and (longest := int(inputs.max())) > steps:
+        raise RuntimeError(f"ctc_loss: input_lengths must be at most {steps}, given {longest}")
     labels = _padded_targets(targets.unsqueeze(0) if single else targets, lengths, n)
     states = 2 * labels.shape[1] + 1
     path = tc.full((n, states), blank, dtype=tc.int64)

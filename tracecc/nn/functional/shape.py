@@ -80,7 +80,7 @@ def _pad_by_index(x: Tensor, dim: int, low: int, high: int, mode: str) -> Tensor
         parts = [x.narrow(dim, n - low, low)] if low else []
         parts += [x] + ([x.narrow(dim, 0, high)] if high else [])
     else:
-        raise ValueError(
+        raise NotImplementedError(
             f"pad mode must be constant, reflect, replicate or circular, given {mode!r}"
         )
     return tc.cat(parts, dim) if len(parts) > 1 else x
@@ -189,11 +189,16 @@ def interpolate(
     rank = input.ndim - 2
     linear = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
     if mode not in ("nearest", "nearest-exact", "area") and linear.get(mode) != rank:
-        raise ValueError(f"interpolate cannot use mode {mode!r} on an input of {input.ndim}-d")
+        raise NotImplementedError(
+            f"interpolate cannot use mode {mode!r} on an input of {input.ndim}-d"
+        )
     if antialias:
         raise ValueError("interpolate has no antialias; use mode='area' to shrink images smoothly")
     if (size is None) == (scale_factor is None):
-        raise ValueError("interpolate expects exactly one of size and scale_factor")
+        raise ValueError(
+            "interpolate expects exactly one of size and scale_factor, "
+            f"given size={size} and scale_factor={scale_factor}"
+        )
     spatial = input.shape[2:]
     scales: list[float | None] = [None] * rank
     if size is not None:
@@ -217,6 +222,11 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """[.., C r², H, W] to [.., C, H r, W r]."""
     r = upscale_factor
     *lead, c, h, w = input.shape
+    if c % (r * r):
+        raise RuntimeError(
+            f"pixel_shuffle expects channels divisible by upscale_factor squared, {r * r}, "
+            f"given {c}"
+        )
     x = input.reshape(*lead, c // (r * r), r, r, h, w)
     n = len(lead)
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
@@ -227,6 +237,11 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """[.., C, H r, W r] to [.., C r², H, W]."""
     r = downscale_factor
     *lead, c, h, w = input.shape
+    if h % r or w % r:
+        raise RuntimeError(
+            "pixel_unshuffle expects height and width divisible by "
+            f"downscale_factor={r}, given {h} and {w}"
+        )
     x = input.reshape(*lead, c, h // r, r, w // r, r)
     n = len(lead)
     order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)

@@ -50,7 +50,7 @@ class MultiheadAttention(Module):
     ):
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(
+            raise AssertionError(
                 f"embed_dim must be divisible by num_heads, given {embed_dim} and {num_heads}"
             )
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first

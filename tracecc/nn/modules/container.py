@@ -19,6 +19,12 @@ def _position(index: Any, length: int) -> int:
     return i % length
 
 
+def _iterable(name: str, what: str, given: Any) -> Any:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} expects an iterable of {what}, but got {type(given).__name__}")
+    return given
+
+
 class _Listed(Module):
     """A container whose children are numbered."""
 
@@ -71,7 +77,7 @@ class _Listed(Module):
         return self
 
     def extend(self, modules: Iterable[Module]) -> Any:
-        for module in modules:
+        for module in _iterable("ModuleList.extend", "modules", modules):
             self.append(module)
         return self
 
@@ -189,7 +195,8 @@ class ModuleDict(Module):
         return self._table().values()
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
+        items = modules.items() if isinstance(modules, Mapping) else modules
+        for key, module in _iterable("ModuleDict.update", "pairs of names and modules", items):
             self[key] = module
 
 

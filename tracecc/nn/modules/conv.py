@@ -45,10 +45,16 @@ class _Convolution(Module):
             )
         if padding_mode not in _MODES:
             raise ValueError(f"padding_mode must be one of {_MODES}, but got {padding_mode!r}")
+        if isinstance(padding, str) and padding not in ("valid", "same"):
+            raise ValueError(f"padding must be 'same', 'valid' or ints, given {padding!r}")
         rank = self._rank
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = ntuple(kernel_size, rank, "kernel_size")
         self.stride = ntuple(stride, rank, "stride")
+        if padding == "same" and any(s != 1 for s in self.stride):
+            raise ValueError(
+                f"padding='same' is not supported for strided convolutions, given {self.stride}"
+            )
         self.padding: Any = (
             padding if isinstance(padding, str) else ntuple(padding, rank, "padding")
         )

@@ -14,7 +14,10 @@ class _Loss(Module):
     def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"):
         super().__init__()
         if reduction not in ("none", "mean", "sum", "batchmean"):
-            raise ValueError(f"{reduction} is not a valid value for reduction")
+            raise ValueError(
+                f"{reduction} is not a valid value for reduction; "
+                "expected none, mean, sum or batchmean"
+            )
         self.reduction = reduction
 
 
@@ -252,6 +255,8 @@ class MultiMarginLoss(_Loss):
         reduction: str = "mean",
     ):
         super().__init__(reduction=reduction)
+        if p not in (1, 2):
+            raise ValueError(f"MultiMarginLoss: only p == 1 and p == 2 supported, given {p}")
         self.p = p
         self.margin = margin
         self.register_buffer("weight", weight)
@@ -319,6 +324,8 @@ class TripletMarginLoss(_Loss):
         reduction: str = "mean",
     ):
         super().__init__(reduction=reduction)
+        if margin <= 0:
+            raise ValueError(f"TripletMarginLoss: expected margin > 0, given {margin}")
         self.margin = margin
         self.p = p
         self.eps = eps

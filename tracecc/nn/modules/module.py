@@ -36,6 +36,10 @@ M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
+def _no_forward(self: Module, *args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward"')
+
+
 class Module(Hooked, Saving):
     """Base class of everything in a network.
 
@@ -57,7 +61,7 @@ class Module(Hooked, Saving):
     _version = 1
     _runtime_scalars: tuple[str, ...] = ()
     training: bool
-    forward: Callable[..., Any]
+    forward: Callable[..., Any] = _no_forward
 
     def __init__(self) -> None:
         for name in _TABLES:
@@ -396,7 +400,7 @@ class Module(Hooked, Saving):
     def train(self: M, mode: bool = True) -> M:
         """Sets training mode, which changes what dropout and batch normalisation do."""
         if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
+            raise ValueError(f"training mode is expected to be boolean, given {mode!r}")
         for module in self.modules():
             if module.training is not mode:
                 module.training = mode

@@ -54,6 +54,8 @@ class RNNBase(Module):
                 "proj_size has to be a positive integer, smaller than hidden_size, or zero to "
                 f"disable projections, given {proj_size}"
             )
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout should be a number in range [0, 1], given {dropout}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
@@ -130,7 +132,7 @@ class RNNBase(Module):
     def _check(self, input: Tensor) -> bool:
         """Whether ``input`` has a batch; refuses other shapes."""
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
-            raise RuntimeError(
+            raise (RuntimeError if input.ndim in (2, 3) else ValueError)(
                 f"{type(self).__name__} expects an input of 2 or 3 dimensions whose last is "
                 f"{self.input_size}, given {tuple(input.shape)}"
             )

@@ -262,7 +262,16 @@ class Transformer(Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
-            raise RuntimeError("the feature number of src and tgt must be equal to d_model")
+            raise RuntimeError(
+                "the feature number of src and tgt must be equal to d_model, "
+                f"{self.d_model}, given {src.shape[-1]} and {tgt.shape[-1]}"
+            )
+        batch = 0 if self.batch_first else 1
+        if src.ndim == tgt.ndim == 3 and src.shape[batch] != tgt.shape[batch]:
+            raise RuntimeError(
+                "the batch number of src and tgt must be equal, "
+                f"given {src.shape[batch]} and {tgt.shape[batch]}"
+            )
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
         return self.decoder(
             tgt,

@@ -122,6 +122,8 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Copies slices of ``vec`` into the parameters."""
+    if not isinstance(vec, Tensor):
+        raise TypeError(f"expected vec to be a Tensor, but got: {type(vec).__name__}")
     start = 0
     with no_grad():
         for p in parameters:

@@ -150,8 +150,8 @@ def pack_padded_sequence(
     if enforce_sorted:
         if sorted(given, reverse=True) != given:
             raise RuntimeError(
-                "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True; "
-                "pass enforce_sorted=False"
+                "`lengths` must be sorted in decreasing order when `enforce_sorted` is True, "
+                f"given {given}; pass enforce_sorted=False"
             )
     else:
         by_length = sorted(range(n), key=lambda i: -given[i])

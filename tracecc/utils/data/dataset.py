@@ -16,7 +16,7 @@ class Dataset:
     """Base class: define ``__getitem__``, and ``__len__`` for the default samplers."""
 
     def __getitem__(self, index: Any) -> Any:
-        raise TypeError(f"{type(self).__name__} must define __getitem__()")
+        raise NotImplementedError(f"{type(self).__name__} must define __getitem__()")
 
     def __add__(self, other: Dataset) -> ConcatDataset:
         return ConcatDataset([self, other])
@@ -26,7 +26,7 @@ class IterableDataset(Dataset):
     """Base class of datasets that are streams: define ``__iter__``."""
 
     def __iter__(self) -> Iterator[Any]:
-        raise TypeError(f"{type(self).__name__} must define __iter__()")
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__()")
 
 
 class TensorDataset(Dataset):
@@ -39,7 +39,9 @@ class TensorDataset(Dataset):
 
     def __init__(self, *tensors: Tensor):
         if any(t.shape[0] != tensors[0].shape[0] for t in tensors):
-            raise ValueError(f"Size mismatch between tensors: {[t.shape[0] for t in tensors]} rows")
+            raise AssertionError(
+                f"Size mismatch between tensors: {[t.shape[0] for t in tensors]} rows"
+            )
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
@@ -73,12 +75,14 @@ class ConcatDataset(Dataset):
     def __init__(self, datasets: Iterable[Any]):
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ValueError("datasets should not be an empty iterable")
+            raise AssertionError("datasets should not be an empty iterable")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))
 
     def __getitem__(self, index: int) -> Any:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} samples")
+            raise (ValueError if index < 0 else IndexError)(
+                f"index {index} is out of range for {len(self)} samples"
+            )
         index %= len(self)
         which = bisect.bisect_right(self.cumulative_sizes, index)
         return self.datasets[which][index - ([0, *self.cumulative_sizes][which])]

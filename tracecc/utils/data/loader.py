@@ -63,6 +63,21 @@ def get_worker_info() -> None:
     return None
 
 
+_FIXED = ("dataset", "batch_size", "sampler", "batch_sampler", "drop_last")
+
+
+def _check_workers(workers: int, timeout: float, prefetch: int | None, persistent: bool) -> None:
+    """Refuses what PyTorch refuses, although samples are loaded in this process."""
+    if workers < 0:
+        raise ValueError(f"num_workers should be non-negative, given {workers}")
+    if timeout < 0:
+        raise ValueError(f"timeout should be non-negative, given {timeout}")
+    if workers == 0 and prefetch is not None:
+        raise ValueError(f"prefetch_factor={prefetch} needs num_workers > 0, given 0")
+    if workers == 0 and persistent:
+        raise ValueError("persistent_workers=True needs num_workers > 0, given 0")
+
+
 class DataLoader:
     """Iterates over a dataset in batches.
 
@@ -98,8 +113,13 @@ class DataLoader:
         worker_init_fn: Callable | None = None,
         multiprocessing_context: Any = None,
         generator: tc.Generator | None = None,
-        **options: Any,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ):
+        _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
         if sampler is not None and shuffle:
             raise ValueError("sampler option is mutually exclusive with shuffle")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler or drop_last):
@@ -107,6 +127,8 @@ class DataLoader:
                 "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, "
                 "and drop_last"
             )
+        if batch_size is None and drop_last:
+            raise ValueError("batch_size=None makes no batches, so drop_last=True has no meaning")
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
         self.collate_fn, self.generator = collate_fn, generator
         self._streams = isinstance(dataset, IterableDataset)
@@ -124,6 +146,11 @@ class DataLoader:
         if batch_sampler is None and batch_size is not None and sampler is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         self.batch_sampler = batch_sampler
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise ValueError(f"{name} attribute should not be set after DataLoader is initialized")
+        super().__setattr__(name, value)
 
     def __iter__(self) -> Iterator[Any]:
         if self._streams:

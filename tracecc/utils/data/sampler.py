@@ -8,11 +8,16 @@ from typing import Any
 import tracecc as tc
 
 
+def _check_count(name: str, n: Any) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n <= 0:
+        raise ValueError(f"{name} should be a positive integer value, but got {name}={n}")
+
+
 class Sampler:
     """Base class: define ``__iter__`` over indices."""
 
     def __iter__(self) -> Iterator[Any]:
-        raise TypeError(f"{type(self).__name__} must define __iter__()")
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__()")
 
 
 class SequentialSampler(Sampler):
@@ -40,6 +45,7 @@ class RandomSampler(Sampler):
     ):
         self.data_source, self.replacement, self.generator = data_source, replacement, generator
         self._num_samples = num_samples
+        _check_count("num_samples", self.num_samples)
 
     @property
     def num_samples(self) -> int:
@@ -83,6 +89,9 @@ class WeightedRandomSampler(Sampler):
         replacement: bool = True,
         generator: tc.Generator | None = None,
     ):
+        _check_count("num_samples", num_samples)
+        if not isinstance(replacement, bool):
+            raise ValueError(f"replacement should be a bool, but got replacement={replacement}")
         self.weights = tc.as_tensor(list(weights), dtype=tc.float64)
         self.num_samples, self.replacement, self.generator = num_samples, replacement, generator
         if not replacement and num_samples > len(self.weights):
@@ -108,8 +117,7 @@ class BatchSampler(Sampler):
     """Lists of ``batch_size`` indices of another sampler."""
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool):
-        if batch_size <= 0:
-            raise ValueError(f"batch_size should be a positive integer value, but got {batch_size}")
+        _check_count("batch_size", batch_size)
         self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
 
     def __iter__(self) -> Iterator[list[int]]:
