@@ -102,7 +102,7 @@ def _array(data: Any, dtype: DType | None) -> np.ndarray:
         return np.array(data, dtype=found.numpy)
     except ValueError:
         raise ValueError(
-            f"tensor() expects lists of one length per dimension{_uneven(data)}"
+            f"the nested lists do not form a rectangular array{_uneven(data)}"
         ) from None
 
 
