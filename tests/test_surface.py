@@ -191,6 +191,28 @@ def test_a_pruned_network_trains_compiled():
     np.testing.assert_allclose(trained(tc.compile), trained(lambda f: f), 1e-5)
 
 
+def test_parametrized_tensors_are_computed_once_inside_cached():
+    def calls(t):
+        seen = []
+
+        class Double(t.nn.Module):
+            def forward(self, x):
+                seen.append(1)
+                return 2 * x
+
+        parametrize, layer = t.nn.utils.parametrize, t.nn.Linear(2, 2)
+        parametrize.register_parametrization(layer, "weight", Double())
+        seen.clear()
+        with parametrize.cached():
+            assert layer.weight is layer.weight
+            layer(t.ones(1, 2))
+        layer(t.ones(1, 2))
+        assert parametrize.type_before_parametrizations(layer) is t.nn.Linear
+        return [len(seen)]
+
+    same(calls)
+
+
 @pytest.mark.parametrize("transpose", [False, True])
 def test_batch_norm_folds_into_the_layer_before(transpose):
     conv = (nn.ConvTranspose2d if transpose else nn.Conv2d)(3, 4, 3)

@@ -15,6 +15,7 @@ import pytest
 import tracecc as tc
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("torch.nn.utils.prune")  # a module that torch does not import by itself
 torch.set_num_threads(1)  # tiny work; a spinning pool would starve the other library
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from typing import Any
 import tracecc as tc
 from tracecc.dispatch import apply
 from tracecc.state import enable_grad, no_grad, thread
-from tracecc.tensor import Tensor
+from tracecc.tensor import Storage, Tensor
 from tracecc.trace.errors import TraceError
 from tracecc.trace.location import user_location
 from tracecc.trace.region import RegionTracer
@@ -18,13 +18,28 @@ from tracecc_ir.ops import call
 
 
 class _ClosureTracer(RegionTracer):
-    """A region inside of which gradients are computed; they are put back afterwards."""
+    """A region inside of which gradients are computed; they are put back afterwards.
 
-    reads_grad, writes_grad = Tracer.reads_grad, Tracer.writes_grad
+    Attributes:
+        gradients: the memory of gradients from before that were looked at.
+    """
+
+    writes_grad = Tracer.writes_grad
+
+    def __init__(self, name: str, outer: Tracer):
+        super().__init__(name, outer)
+        self.gradients: set[Storage] = set()
+
+    def reads_grad(self, t: Tensor) -> None:
+        Tracer.reads_grad(self, t)
+        if t._grad is not None:
+            self.gradients.add(t._grad._storage)
 
 
 class Closure:
     """What an optimiser's closure computes wherever its parameters are.
+
+    Gradients that it leaves at other tensors are forgotten.
 
     Args:
         function: clears the gradients, computes the loss, calls backward, returns the loss.
@@ -47,6 +62,7 @@ class Closure:
             with no_grad():
                 results = [loss.detach().double().reshape(()), gradient(params)]
             outputs = [tracer.value(t) for t in results]
+        own |= tracer.gradients
         for storage, m in tracer.memory.items():
             if storage not in own and m.initial is not None and m.value is not m.initial:
                 raise TraceError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
 
 from tracecc.nn.modules.container import ModuleDict, ModuleList
 from tracecc.nn.modules.module import Module
@@ -13,10 +14,47 @@ from tracecc.tensor import Tensor
 
 __all__ = [
     "ParametrizationList",
+    "cached",
     "is_parametrized",
     "register_parametrization",
     "remove_parametrizations",
+    "type_before_parametrizations",
 ]
+
+
+class _Cache:
+    """The values of parametrized tensors inside `cached`, by module and name."""
+
+    depth = 0
+    values: ClassVar[dict[tuple[int, str], Tensor]] = {}
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Inside, each parametrized tensor is computed once, when it is first used."""
+    _Cache.depth += 1
+    try:
+        yield
+    finally:
+        _Cache.depth -= 1
+        if not _Cache.depth:
+            _Cache.values.clear()
+
+
+def _value(module: Any, name: str) -> Tensor:
+    """The value of ``module.name``, from the cache inside `cached`."""
+    key = id(module), name
+    if key in _Cache.values:
+        return _Cache.values[key]
+    value = module.parametrizations[name]()
+    if _Cache.depth:
+        _Cache.values[key] = value
+    return value
+
+
+def type_before_parametrizations(module: Module) -> type:
+    """The module's class without the one that parametrizations made of it."""
+    return type(module).__bases__[0] if is_parametrized(module) else type(module)
 
 
 def computed(module: Module, name: str, prefix: str, value: Any, assign: Any = None) -> None:
@@ -115,7 +153,7 @@ def register_parametrization(
         module,
         tensor_name,
         "Parametrized",
-        lambda self: self.parametrizations[tensor_name](),
+        lambda self: _value(self, tensor_name),
         lambda self, value: self.parametrizations[tensor_name].right_inverse(value),
     )
     return module
