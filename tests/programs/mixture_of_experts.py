@@ -1,4 +1,4 @@
-"""A sparse mixture of experts: top-k gates, a load-balancing loss, experts called on their tokens."""
+"""A sparse mixture of experts: top-k gates, a load-balancing loss, experts on their own tokens."""
 
 
 def main(torch):

@@ -1,5 +1,6 @@
 """A network that satisfies Burgers' equation: derivatives in space and time inside of the loss."""
 
+import itertools
 import math
 
 
@@ -9,9 +10,7 @@ def main(torch):
     class PINN(nn.Module):
         def __init__(self, layers=(2, 16, 16, 1)):
             super().__init__()
-            self.linears = nn.ModuleList(
-                [nn.Linear(a, b) for a, b in zip(layers[:-1], layers[1:], strict=True)]
-            )
+            self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in itertools.pairwise(layers)])
             self.activation = nn.Tanh()
 
         def forward(self, x, t):

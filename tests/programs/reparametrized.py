@@ -1,4 +1,4 @@
-"""Parametrizations: symmetric, skew, orthogonal and positive weights, cached, chained and removed."""
+"""Parametrizations: symmetric, orthogonal and positive weights, cached, chained and removed."""
 
 
 def main(torch):

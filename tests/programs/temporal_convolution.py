@@ -1,4 +1,4 @@
-"""A temporal convolutional network: weight-normalised dilated causal convolutions, the adding task."""
+"""A temporal convolutional network: dilated causal convolutions, weights normalised; adding."""
 
 
 def main(torch):
