@@ -14,6 +14,7 @@ from tracecc.autograd import enable_grad, inference_mode, is_grad_enabled, no_gr
 from tracecc.compile import compile
 from tracecc.devices import device
 from tracecc.functional import FUNCTIONS
+from tracecc.lacking import unknown
 from tracecc.printing import set_printoptions
 from tracecc.random import (
     Generator,
@@ -99,14 +100,10 @@ _MODULES = (
     "nn",
     "optim",
     "utils",
-    "vision",
-    "onnx",
-    "distributed",
     "linalg",
     "masked",
     "signal",
     "special",
-    "testing",
 )
 
 
@@ -178,9 +175,13 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         return importlib.import_module(f"tracecc.{name}")
     else:
-        raise AttributeError(f"module 'tracecc' has no attribute {name!r}")
+        raise unknown(__name__, name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FROM, *_MODULES, "ir"})
 
 
 globals().update(FUNCTIONS)

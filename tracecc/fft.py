@@ -1,5 +1,7 @@
 """`torch.fft`: discrete Fourier transforms."""
 
+from typing import Any
+
 from tracecc.arguments import check_all
 from tracecc.casts import wrap_all
 from tracecc.functional.fourier import (
@@ -26,6 +28,7 @@ from tracecc.functional.fourier import (
     rfftfreq,
     rfftn,
 )
+from tracecc.lacking import unknown
 
 __all__ = [
     "fft",
@@ -54,3 +57,7 @@ __all__ = [
 
 wrap_all(globals(), __all__, "fft.")
 check_all(globals(), __all__, "fft_")
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

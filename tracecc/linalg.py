@@ -51,6 +51,7 @@ from tracecc.functional.solving import (
     tensorinv,
     tensorsolve,
 )
+from tracecc.lacking import unknown
 from tracecc.tensor import Tensor
 from tracecc_ir import ops
 from tracecc_ir.errors import LinAlgError
@@ -97,17 +98,9 @@ __all__ = [
     "vector_norm",
 ]
 
-_LACKING = {
-    "ldl_factor": "lu_factor",
-    "ldl_factor_ex": "lu_factor_ex",
-    "ldl_solve": "lu_solve",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LACKING:
-        raise AttributeError(f"tracecc.linalg.{name} does not exist; use linalg.{_LACKING[name]}")
-    raise AttributeError(f"module 'tracecc.linalg' has no attribute {name!r}")
+    raise unknown(__name__, name)
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:

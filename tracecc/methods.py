@@ -22,6 +22,7 @@ from tracecc.functional import (
 from tracecc.functional.core import is_number, to_dtype
 from tracecc.functional.indexing import put, take
 from tracecc.functional.subscript import write
+from tracecc.lacking import OF_TENSORS, Lacking
 from tracecc.state import thread
 from tracecc.tensor import Tensor
 from tracecc.tensor_methods import (
@@ -275,6 +276,9 @@ def _attach_methods() -> None:
     plain += [register_post_accumulate_grad_hook, take, put, type_as, to_device]
     for method in plain:
         setattr(Tensor, method.__name__, method)
+    for name in OF_TENSORS.split():
+        if not hasattr(Tensor, name):
+            setattr(Tensor, name, Lacking(name))
     for name in ("fill_diagonal_", "new_empty_strided", "resize_as_"):
         setattr(Tensor, name, getattr(strided, name))
     renamed: dict[str, Callable] = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from tracecc.arguments import checked
 from tracecc.functional import FUNCTIONS, extra
+from tracecc.lacking import unknown
 
 _SAME = """digamma erf erfc erfinv exp2 expm1 log1p log_softmax logit logsumexp polygamma round sinc
     softmax xlogy"""
@@ -31,3 +32,7 @@ _FOUND |= {
 
 globals().update(_FOUND)
 __all__ = list(_FOUND)
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -1,5 +1,7 @@
 """Mixed precision: `autocast` regions and `GradScaler`, with PyTorch's semantics on the CPU."""
 
+from typing import Any
+
 from tracecc.amp.autocast import (
     autocast,
     clear_autocast_cache,
@@ -10,6 +12,7 @@ from tracecc.amp.autocast import (
     is_autocast_enabled,
 )
 from tracecc.amp.scaler import GradScaler
+from tracecc.lacking import unknown
 
 __all__ = [
     "GradScaler",
@@ -21,3 +24,7 @@ __all__ = [
     "is_autocast_available",
     "is_autocast_enabled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -11,6 +11,7 @@ from tracecc.autograd.function import Function, FunctionCtx
 from tracecc.autograd.tape import anomaly
 from tracecc.autograd.walk import backward_pass
 from tracecc.dispatch import apply
+from tracecc.lacking import unknown
 from tracecc.state import (
     enable_grad,
     inference_mode,
@@ -136,7 +137,7 @@ class detect_anomaly(set_detect_anomaly):
 def __getattr__(name: str) -> Any:
     if name == "functional":
         return importlib.import_module("tracecc.autograd.functional")
-    raise AttributeError(f"module 'tracecc.autograd' has no attribute {name!r}")
+    raise unknown(__name__, name)
 
 
 def _tuple(x: Tensors) -> tuple[Tensor, ...]:

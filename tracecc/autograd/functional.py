@@ -7,6 +7,7 @@ from typing import Any
 
 import tracecc as tc
 from tracecc import func as transforms
+from tracecc.lacking import unknown
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
@@ -78,3 +79,7 @@ def vhp(
 
 
 hvp = vhp
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from tracecc.lacking import unknown
 from tracecc_ir.graph import Graph
 from tracecc_ir.passes.pipeline import Target
 
@@ -61,3 +62,7 @@ def get_backend(name: str) -> Backend:
     if name not in _BACKENDS:
         raise ValueError(f"the backends are {', '.join(_BACKENDS)}, given {name!r}")
     return cast(Backend, importlib.import_module(_BACKENDS[name]))
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -1,5 +1,7 @@
 """Functions of functions: gradients, Jacobians, vectorising maps; PyTorch's ``torch.func``."""
 
+from typing import Any
+
 from tracecc.func.call import functional_call, replace_all_batch_norm_modules_, stack_module_state
 from tracecc.func.transforms import (
     grad,
@@ -13,6 +15,7 @@ from tracecc.func.transforms import (
     vjp,
 )
 from tracecc.func.vmap import vmap
+from tracecc.lacking import unknown
 
 __all__ = [
     "functional_call",
@@ -29,3 +32,7 @@ __all__ = [
     "vjp",
     "vmap",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

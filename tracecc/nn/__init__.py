@@ -1,5 +1,8 @@
 """Layers, losses and containers, with PyTorch's names and arguments."""
 
+from typing import Any
+
+from tracecc.lacking import unknown
 from tracecc.nn import functional, init, utils
 from tracecc.nn.modules.activation import (
     CELU,
@@ -359,3 +362,7 @@ __all__ = [
     "init",
     "utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

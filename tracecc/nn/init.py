@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import tracecc as tc
+from tracecc.lacking import unknown
 from tracecc.state import no_grad
 from tracecc.tensor import Tensor
 
@@ -204,3 +205,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     order = tc.rand(tensor.shape).argsort(0).argsort(0)
     tensor.normal_(0.0, std, generator=generator)
     return tensor.copy_(tc.where(order < zeros, 0.0, tensor))
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

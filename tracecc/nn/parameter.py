@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tracecc.lacking import unknown
 from tracecc.tensor import Tensor, _new, _setup
 
 
@@ -77,3 +78,7 @@ class Buffer(Tensor):
 
     def __init__(self, data: Tensor | None = None, *, persistent: bool = True):
         self.persistent = persistent
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -1,5 +1,8 @@
 """Optimizers and learning rate schedules, with PyTorch's names, arguments and numbers."""
 
+from typing import Any
+
+from tracecc.lacking import unknown
 from tracecc.optim import lr_scheduler, swa_utils
 from tracecc.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from tracecc.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
@@ -28,3 +31,7 @@ __all__ = [
     "lr_scheduler",
     "swa_utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tracecc.lacking import unknown
 from tracecc.optim.lr_composed import ChainedScheduler, ReduceLROnPlateau, SequentialLR
 from tracecc.optim.lr_cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 from tracecc.optim.optimizer import Optimizer
@@ -192,3 +193,7 @@ class CosineAnnealingLR(LRScheduler):
     def _get_closed_form_lr(self) -> Rates:
         part = self.last_epoch / self.T_max
         return [cosine(self.eta_min, base, part) for base in self.base_lrs]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

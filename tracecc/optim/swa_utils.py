@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tracecc as tc
+from tracecc.lacking import unknown
 from tracecc.nn.modules.module import Module
 from tracecc.nn.modules.norm import _BatchNorm
 from tracecc.optim.optimizer import Optimizer
@@ -191,3 +192,7 @@ class SWALR(LRScheduler):
             start = final if before == 1 else (lr - before * final) / (1 - before)
             rates.append(final * now + start * (1 - now))
         return rates
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

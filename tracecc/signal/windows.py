@@ -10,6 +10,7 @@ import numpy as np
 
 from tracecc.functional.core import default_dtype
 from tracecc.functional.creation import asarray
+from tracecc.lacking import unknown
 from tracecc.tensor import Tensor
 from tracecc_ir.types import DType
 
@@ -136,3 +137,7 @@ def kaiser(M: int, *, beta: float = 12.0, sym: bool = True, **keywords: Any) -> 
         return np.i0(beta * np.sqrt(inside)) / np.i0(beta)
 
     return _made("kaiser", M, sym, formula, **keywords)
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -1,7 +1,10 @@
 """Layers and losses as functions, with PyTorch's names and arguments."""
 
+from typing import Any
+
 from tracecc.arguments import check_all
 from tracecc.casts import wrap_all
+from tracecc.lacking import unknown
 from tracecc.nn.functional.activation import (
     celu,
     celu_,
@@ -271,3 +274,7 @@ __all__ = [
 
 wrap_all(globals(), __all__)
 check_all(globals(), __all__)
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import tracecc as tc
+from tracecc.lacking import unknown
 from tracecc.state import no_grad
 from tracecc.tensor import Tensor
 
@@ -41,7 +42,7 @@ Tensors = Tensor | Iterable[Tensor]
 
 def __getattr__(name: str) -> Any:
     if name not in _FROM:
-        raise AttributeError(f"module 'tracecc.nn.utils' has no attribute {name!r}")
+        raise unknown(__name__, name)
     module = importlib.import_module(_FROM[name])
     return module if module.__name__.endswith("." + name) else getattr(module, name)
 

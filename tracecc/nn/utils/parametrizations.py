@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tracecc as tc
+from tracecc.lacking import unknown
 from tracecc.nn.functional.activation import normalize
 from tracecc.nn.modules.module import Module
 from tracecc.nn.utils.parametrize import register_parametrization
@@ -180,3 +181,7 @@ def orthogonal(
         )
     made = _Orthogonal(weight.shape, chosen, use_trivialization)
     return register_parametrization(module, name, made)
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

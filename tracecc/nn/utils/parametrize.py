@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
+from tracecc.lacking import unknown
 from tracecc.nn.modules.container import ModuleDict, ModuleList
 from tracecc.nn.modules.module import Module
 from tracecc.nn.parameter import Parameter
@@ -189,3 +190,7 @@ def remove_parametrizations(
     if not len(module.parametrizations):
         del module.parametrizations
     return module
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

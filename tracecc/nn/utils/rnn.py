@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tracecc as tc
+from tracecc.lacking import unknown
 from tracecc.tensor import Tensor
 from tracecc.trace import suspended
 from tracecc.trace.known import known
@@ -213,3 +214,7 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
     """The inverse of `pack_sequence`."""
     x, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(x, lengths, batch_first=True)
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)

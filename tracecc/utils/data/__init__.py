@@ -1,5 +1,8 @@
 """Datasets, samplers and the DataLoader."""
 
+from typing import Any
+
+from tracecc.lacking import unknown
 from tracecc.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -42,3 +45,7 @@ __all__ = [
     "get_worker_info",
     "random_split",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise unknown(__name__, name)
