@@ -13,6 +13,7 @@ Right = Literal["rows", "strided", "packed"]
 WIDTHS = (128, 64, 32)
 MOST_ROWS = 504
 MOST_ROW_BLOCKS = 64
+MOST_COLUMNS = 512  # Units that pack their own rows may own so many columns.
 IN_PLACE = 4  # Contiguous rows of B are read where they lie by blocks of at most so many panels.
 
 # Costs in multiply-adds of a full-width vector.
@@ -22,6 +23,8 @@ _FETCH = 12.0  # the same from memory: of an operand that no cache keeps
 _CACHED = 1 << 21  # elements of an operand that a cache keeps
 _UNIT = 4096.0  # a unit of its own
 _REGION = 200000.0  # a launch more
+_PASS = 20.0  # an element of A that one thread packs and others read
+_IDLE = 0.1  # of a unit, that threads wait for the one that is interrupted
 # Below this many multiply-adds a product is not worth a second thread.
 _SERIAL = 1 << 19
 
@@ -54,7 +57,8 @@ def blocking(
     threads = config.num_threads() if products * m * n * k > _SERIAL else 1
     panels = max(1, -(-m // mr))
     found: list[tuple[float, int, Blocking]] = []
-    for columns in WIDTHS:
+    all_columns = max(1, -(-n // 32)) * 32
+    for columns in (*WIDTHS, all_columns) if packs_left and n <= MOST_COLUMNS else WIDTHS:
         column_blocks = max(1, -(-n // columns))
         first = -(-panels * mr // MOST_ROWS)
         for wanted in range(first, min(panels, first + MOST_ROW_BLOCKS) + 1):
@@ -63,7 +67,7 @@ def blocking(
             cut = Blocking(height * mr, columns, -(-panels // height), column_blocks, packs)
             cost = _cost(cut, products, panels * mr, n, k, threads)
             if packs_left and threads > 1 and column_blocks > 1:
-                cost += _REGION
+                cost += _REGION + panels * mr * k * _PASS / threads
             found.append((cost, len(found), cut))
             if threads == 1:
                 break
@@ -91,4 +95,5 @@ def _cost(cut: Blocking, products: int, m: int, n: int, k: int, threads: int) ->
     total += products * k * cut.row_blocks * width * right + units * _UNIT
     one = k * (cut.rows * (columns + left) + columns * right) + _UNIT
     whole = products * (m // cut.rows) * (width // columns)
-    return max(-(-units // threads) * total / units, -(-whole // threads) * one)
+    busy = max(-(-units // threads) * total / units, -(-whole // threads) * one)
+    return busy + _IDLE * one * (threads > 1)
