@@ -21,6 +21,7 @@ LAYERS = (
     ("tracecc.compile", "tracecc.control"),
     ("tracecc.nn",),
     ("tracecc.optim", "tracecc.utils", "tracecc.vision", "tracecc.onnx", "tracecc.distributed"),
+    ("tracecc.distributions",),
 )
 
 

@@ -66,7 +66,6 @@ def test_each_method_of_pytorchs_tensors_is_here_or_says_what_to_use():
         ("quantization", "tracecc.autocast"),
         ("sparse_coo_tensor", "no sparse layouts"),
         ("onnx", "ir/README.md"),
-        ("distributions", "planned"),
         ("nn.parallel", "set_num_threads"),
         ("nn.init.xavier_uniform", "underscore"),
         ("linalg.ldl_solve", "lu_solve"),

@@ -100,6 +100,7 @@ _MODULES = (
     "nn",
     "optim",
     "utils",
+    "distributions",
     "linalg",
     "masked",
     "signal",

@@ -25,7 +25,7 @@ utils.get_cpp_backtrace utils.generate_methods* utils.rename_privateuse1* utils.
 utils.set_module utils.throughput_benchmark utils.ThroughputBenchmark utils.deterministic
 *handle_torch_function *has_torch_function* is_storage get_file_path init_num_threads USE_*
 DisableTorchFunction* nn.functional.assert_int_or_pair nn.utils.rnn.PackedSequence_
-nn.utils.rnn.bind nn.utils.parametrize.cached signal.windows.windows
+nn.utils.rnn.bind signal.windows.windows
     part of PyTorch's own machinery, with no counterpart here
 profiler autograd.profiler* autograd.Profiler* autograd.kineto* autograd.DeviceType
 utils.bottleneck
@@ -59,9 +59,6 @@ nested jagged *to_padded_tensor
     no nested tensors: use nn.utils.rnn.pad_sequence and pack_padded_sequence
 onnx
     compiled.ir() is the exchange format here; see ir/README.md
-distributions
-    planned; for now draw with tracecc.normal, rand, bernoulli, multinomial and poisson, and
-    write log-probabilities out
 testing
     use numpy.testing.assert_allclose(a.numpy(), b.numpy()) or tracecc.allclose
 *Storage *storage *storage_type StorageBase TypedStorage UntypedStorage from_file Tensor.set_
@@ -134,7 +131,6 @@ nn.utils.clip_grad nn.utils.clip_grad_norm
 nn.utils.convert_parameters nn.utils.stateless* nn.utils.init
     use the functions of tracecc.nn.utils and tracecc.func.functional_call
 nn.utils.parametrize.transfer_parametrizations_and_params
-nn.utils.parametrize.type_before_parametrizations
     use nn.utils.parametrize.register_parametrization and remove_parametrizations
 nn.attention nn.factory_kwargs nn.common_types nn.grad nn.functional.grad
     use nn.functional.scaled_dot_product_attention and tracecc.autograd.grad
