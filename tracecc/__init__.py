@@ -95,6 +95,7 @@ _FROM |= dict.fromkeys(_WINDOWS.split(), "tracecc.signal.periodic")
 _MODULES = (
     "amp",
     "backends",
+    "cuda",
     "fft",
     "func",
     "nn",
@@ -105,6 +106,7 @@ _MODULES = (
     "masked",
     "signal",
     "special",
+    "testing",
 )
 
 

@@ -34,11 +34,13 @@ utils.bottleneck
 distributed nn.parallel *is_distributed utils.data.distributed
     programs here run in one process; DataLoader and kernels use the threads of
     tracecc.set_num_threads
-cuda xpu mps mtia accelerator cpu Stream Event Tensor.record_stream get_device_module
+xpu mps mtia accelerator cpu Stream Event Tensor.record_stream get_device_module
 AcceleratorError OutOfMemoryError Tensor.xpu Tensor.mtia Tensor.ipu Tensor.is_ipu Tensor.is_maia
 Tensor.is_mtia Tensor.is_vulkan Tensor.is_xla
     tensors live on the CPU; write device="cpu" or leave the device out
-backends.cudnn backends.mps backends.mkl backends.mkldnn backends.openmp backends.opt_einsum
+cuda.*
+    tensors live on the CPU: ask tracecc.cuda.is_available() first
+backends.mkl backends.mkldnn backends.openmp backends.opt_einsum
 backends.cuda backends.quantized
     tensors live on the CPU, and kernels are compiled for the machine: there is nothing to
     switch
@@ -59,8 +61,8 @@ nested jagged *to_padded_tensor
     no nested tensors: use nn.utils.rnn.pad_sequence and pack_padded_sequence
 onnx
     compiled.ir() is the exchange format here; see ir/README.md
-testing
-    use numpy.testing.assert_allclose(a.numpy(), b.numpy()) or tracecc.allclose
+testing.*
+    use testing.assert_close
 *Storage *storage *storage_type StorageBase TypedStorage UntypedStorage from_file Tensor.set_
     views share memory: use x.data_ptr(), x.storage_offset() and x.stride()
 eig Tensor.eig
@@ -78,7 +80,7 @@ vander
 frobenius_norm norm_except_dim native_norm
     use tracecc.linalg.norm
 svd_lowrank pca_lowrank lobpcg
-    use tracecc.linalg.svd or eigh and keep the largest
+    planned; for now use tracecc.linalg.svd or eigh and keep the largest
 range
     use tracecc.arange, which leaves out the end
 segment_reduce

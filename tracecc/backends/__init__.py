@@ -65,4 +65,6 @@ def get_backend(name: str) -> Backend:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("cudnn", "mps"):
+        return getattr(importlib.import_module("tracecc.backends.absent"), name)
     raise unknown(__name__, name)
