@@ -192,7 +192,7 @@ def softly(x):
 
 def runs(monkeypatch):
     """Forgets the kernels in memory, checks the numbers; how many kernels the disk lacked."""
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     monkeypatch.setattr(lower, "_known", {})
     monkeypatch.setattr(lower, "_met", set())
     x = tc.arange(5).float()

@@ -38,7 +38,7 @@ define void @entry(i64 %args, i64 %begin, i64 %end, i64 %scratch) {
 def fresh(tmp_path, monkeypatch):
     """An empty cache and an empty table of loaded kernels."""
     monkeypatch.setenv("TRACECC_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     return tmp_path
 
 
@@ -135,14 +135,15 @@ def test_a_mistake_in_the_source_is_an_error_not_a_crash():
         toolchain.compile_kernel(
             "def bad(args, begin, end, scratch):\n    f64_ptr(args, 0)[0] = add(f32(1), f64(1))\n",
             "bad",
-        )
+        ).compile()
 
 
 def test_the_second_compilation_comes_from_the_cache(fresh, monkeypatch):
     first = toolchain.compile_kernel(CHAIN, "chain")
+    first.compile()
     assert not first.cached
     assert cache.info()["kernels"] == 1
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     second = toolchain.compile_kernel(CHAIN, "chain")
     assert second.cached
     assert second.object_code == first.object_code
@@ -151,13 +152,14 @@ def test_the_second_compilation_comes_from_the_cache(fresh, monkeypatch):
 
 
 def test_a_damaged_entry_is_compiled_again(fresh, monkeypatch):
-    toolchain.compile_kernel(CHAIN, "chain")
+    toolchain.compile_kernel(CHAIN, "chain").compile()
     for file in fresh.glob("*/*.kernel"):
         file.write_bytes(file.read_bytes()[:-100])
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     again = toolchain.compile_kernel(CHAIN, "chain")
+    again.compile()
     assert not again.cached
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     assert toolchain.compile_kernel(CHAIN, "chain").cached
 
 
@@ -165,7 +167,7 @@ def test_without_a_writable_cache_kernels_still_compile(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("")
     monkeypatch.setenv("TRACECC_CACHE_DIR", str(file))
-    monkeypatch.setattr(toolchain, "_loaded", {})
+    monkeypatch.setattr(toolchain, "_known", {})
     run_chain(toolchain.compile_kernel(CHAIN, "chain"))
 
 
@@ -232,4 +234,4 @@ def test_a_call_outside_the_vocabulary_is_an_error_not_a_crash(fresh):
         "\ndefine", "\ndeclare double @nowhere(double)\ndefine"
     )
     with pytest.raises(ValueError, match="entry calls nowhere, which is not in the kernel vocab"):
-        toolchain.compile_ir(lambda: text, "test nowhere")
+        toolchain.compile_ir(lambda: text, "test nowhere").compile()

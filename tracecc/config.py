@@ -37,6 +37,12 @@ SETTINGS: tuple[Setting, ...] = (
         "TRACECC_CACHE_SIZE", "512", "bound of the compiled-kernel cache in MiB; 0 turns it off"
     ),
     Setting(
+        "TRACECC_COMPILE_PROCESSES",
+        "",
+        "processes that compile kernels at once where many are missing; 0 or 1: this one alone; "
+        "default: the CPUs of this process, at most 4",
+    ),
+    Setting(
         "TRACECC_NUM_THREADS",
         "",
         "threads that kernels may use; default: OMP_NUM_THREADS, else the CPUs of this process",

@@ -29,13 +29,16 @@ class Ref:
     offset: int = 0
 
 
+Argument = Ref | int | Kernel  # of a kernel, its address
+
+
 @dataclass(frozen=True)
 class Stage:
     """One row of the launch table.
 
     Attributes:
         kernel: machine code; a stage with extent 0 is not launched, its arguments serve a callee.
-        args: the 64-bit slots: references, integers or raw bits.
+        args: the 64-bit slots: references, integers or raw bits, kernels to call.
         extent: work units.
         grain: units per task.
         scratch: bytes of the worker's private memory.
@@ -45,7 +48,7 @@ class Stage:
     """
 
     kernel: Kernel
-    args: list[Ref | int]
+    args: list[Argument]
     extent: int
     grain: int = 1
     scratch: int = 0

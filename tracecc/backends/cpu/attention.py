@@ -14,7 +14,7 @@ from tracecc.backends.cpu import attention_tiles as tiles
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.microkernel import compile_turn, tile
 from tracecc.backends.cpu.views import Rows, rows_of, whole
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node, Value
 from tracecc_ir.types import f32
 
@@ -91,13 +91,13 @@ def _backward() -> toolchain.Kernel:
     return toolchain.compile_kernel(text, "attention_grad", independent=True)
 
 
-def _row_tiles() -> list[int]:
+def _row_tiles() -> list[Argument]:
     """Tiles of scores: the tallest, of four keys, of one."""
     v = tiles.vectors()
-    return [tiles.compile_tile(v, "row", rows).address for rows in (v.rows, 4, 1)]
+    return [tiles.compile_tile(v, "row", rows) for rows in (v.rows, 4, 1)]
 
 
-def _column_tiles(size: int) -> list[int]:
+def _column_tiles(size: int) -> list[Argument]:
     """Tiles that cover `size` features evenly: all but the last, the last, the height of the first;
     and both of one vector."""
     v = tiles.vectors()
@@ -105,9 +105,7 @@ def _column_tiles(size: int) -> list[int]:
     height = -(-size // count)
     last = size - height * (count - 1)
     heights = (height, last)
-    wide, narrow = (
-        [tiles.compile_tile(v, "column", rows, n).address for rows in heights] for n in (2, 1)
-    )
+    wide, narrow = ([tiles.compile_tile(v, "column", rows, n) for rows in heights] for n in (2, 1))
     return [*wide, height, *narrow]
 
 
@@ -136,20 +134,20 @@ def _plain(values: Sequence[Value]) -> list[Rows]:
     return [rows or Rows(i, 0, (0, 0, 0)) for i, rows in enumerate(found)]
 
 
-def _refs(where: Literal["input", "output"], places: Sequence[Rows]) -> list[Ref | int]:
+def _refs(where: Literal["input", "output"], places: Sequence[Rows]) -> list[Argument]:
     return [Ref(where, rows.place, 4 * rows.offset) for rows in places]
 
 
-def _constants(node: Node) -> list[Ref | int]:
+def _constants(node: Node) -> list[Argument]:
     """The last arguments that both kernels share."""
     scale, v = _scale(node), tiles.vectors()
     numbers = [int(node.attrs["causal"]), _bits(scale), _bits(scale * math.log2(math.e))]
-    return [*numbers, compile_turn(tile("f32"), v.lanes).address]
+    return [*numbers, compile_turn(tile("f32"), v.lanes)]
 
 
 def _plan(
     kernel: toolchain.Kernel,
-    args: list[Ref | int],
+    args: list[Argument],
     units: int,
     flops: int,
     node: Node,
@@ -179,10 +177,10 @@ def plan_attention(
     args.append(q[-3] if len(q) > 2 else 1)
     for rows in (*reads, writes[0]):
         args += rows.strides
-    args += [*_constants(node), tiles.compile_softmax(lanes).address]
-    args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes).address]
-    args.append(tiles.compile_fetch().address)
-    args.append(tiles.compile_tile(lanes, "row", lanes.rows, 1).address)
+    args += [*_constants(node), tiles.compile_softmax(lanes)]
+    args += [*_row_tiles(), *_column_tiles(e), tiles.compile_shrink(lanes)]
+    args.append(tiles.compile_fetch())
+    args.append(tiles.compile_tile(lanes, "row", lanes.rows, 1))
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     products = math.prod(q[:-2])
     flops = 2 * products * queries * keys * (d + e) // (1 + node.attrs["causal"])
@@ -203,10 +201,10 @@ def plan_attention_grad(
     args.append(q[-3] if len(q) > 2 else 1)
     for rows in (*reads[:4], *writes):
         args += rows.strides
-    args += [*_constants(node), tiles.compile_weights(lanes).address]
-    args += [tiles.compile_tile(lanes, "row", lanes.rows, n).address for n in (2, 1)]
-    args += [*_row_tiles(), *_column_tiles(d), tiles.compile_shrink(lanes).address]
-    args.append(tiles.compile_fetch().address)
+    args += [*_constants(node), tiles.compile_weights(lanes)]
+    args += [tiles.compile_tile(lanes, "row", lanes.rows, n) for n in (2, 1)]
+    args += [*_row_tiles(), *_column_tiles(d), tiles.compile_shrink(lanes)]
+    args.append(tiles.compile_fetch())
     pad = -(-max(d, e) // lanes.lanes) * lanes.lanes
     products = math.prod(q[:-2])
     flops = 2 * products * queries * keys * (3 * d + 2 * e) // (1 + node.attrs["causal"])

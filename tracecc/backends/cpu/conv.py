@@ -37,7 +37,7 @@ from tracecc.backends.cpu.conv_planes import (
 from tracecc.backends.cpu.conv_sums import FEW_ROWS, Sums, add_stages, redirected
 from tracecc.backends.cpu.dot import plan_product
 from tracecc.backends.cpu.microkernel import tile
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node
 
 
@@ -189,7 +189,7 @@ def _place_stage(
 ) -> Stage:
     """Sums `parts` products [rows, counts] in temporary `temp` into places of the output."""
     n = math.prod(counts)
-    args: list[Ref | int] = [Ref("temp", temp), Ref("output"), parts, rows * n, *counts]
+    args: list[Argument] = [Ref("temp", temp), Ref("output"), parts, rows * n, *counts]
     args += [row_stride, first, *strides]
     kernel = compile_source(kernels.PLACE, "place", g.dtype)
     moved = (parts + 1) * rows * n * g.itemsize
@@ -252,18 +252,18 @@ def plan_weight_grad(node: Node) -> Plan | None:
         for tap in itertools.product(*map(range, (*g.window[:2], 1 if merged else g.window[2])))
     ]
     length = g.channels * g.window[2] if merged else g.channels
-    args: list[Ref | int] = [planes_ref(planes, g.itemsize), g.groups, x_part, volume]
+    args: list[Argument] = [planes_ref(planes, g.itemsize), g.groups, x_part, volume]
     args.append(g.groups * volume)
     steps = three([s * t for s, t in zip(g.stride, step, strict=True)], 1)
     if steps[1] == counts[2] * steps[2]:
         steps = (steps[0], counts[1] * steps[1], steps[2])
         counts = (counts[0], 1, counts[1] * counts[2])
     args += [*counts, *steps, length]
-    args += [vectors.compile_copy(shape, walks_taps=False).address, *table]
+    args += [vectors.compile_copy(shape, walks_taps=False), *table]
     right = Stage(compile_source(kernels.PIXELS, "pixels", g.kind), args, 0)
     stages += [left, _turn_stage(g, source, planes, size), right]
     compute = gemm.compute_stage(
-        g.kind, shape, len(stages) - 1, right.kernel.address, products, products, g.outputs, n, k
+        g.kind, shape, len(stages) - 1, right.kernel, products, products, g.outputs, n, k
     )
     stages.append(redirected(compute, packed, sums))
     place = (1, g.taps, g.channels), n, 0, (0, 1, g.taps)
@@ -303,7 +303,7 @@ def _plan_direct_weight_grad(g: Geometry) -> Plan:
     planes = g.images * g.groups * g.channels
     spread = spread_stage(g.dtype, Ref("input", 0), 0, planes, layouts)
     table = tap_table(layouts, taps)
-    args: list[Ref | int] = [planes_ref(0, g.itemsize), Ref("input", 1), Ref("output")]
+    args: list[Argument] = [planes_ref(0, g.itemsize), Ref("input", 1), Ref("output")]
     args += [g.images, g.groups, *patch_slots(g.channels, layouts, table, g.counts)]
     args += [g.counts[0], g.outputs, *table]
     direct = Stage(
@@ -330,9 +330,9 @@ def _parts(g: Geometry, n: int) -> int:
 def _turn_stage(g: Geometry, source: Ref, temp: int, size: Three) -> Stage:
     """Copies the input into padded planes [image, group, *size, channels] in a temporary."""
     line = size[2] * g.channels
-    args: list[Ref | int] = [source, planes_ref(temp, g.itemsize), g.channels]
+    args: list[Argument] = [source, planes_ref(temp, g.itemsize), g.channels]
     turn = vectors.compile_transpose(tile(g.kind), widens=g.read == "bf16")
-    args += [*g.sizes, *size, *g.low, turn.address, g.channels]
+    args += [*g.sizes, *size, *g.low, turn, g.channels]
     units = g.images * g.groups * size[0] * size[1]
     moved = 2 * units * line * g.itemsize
     return Stage(

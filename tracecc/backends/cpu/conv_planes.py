@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tracecc.backends.cpu import conv_kernels as kernels
 from tracecc.backends.cpu import gemm, toolchain
 from tracecc.backends.cpu.microkernel import Tile, tile
-from tracecc.backends.schedule_types import Ref, Stage
+from tracecc.backends.schedule_types import Argument, Ref, Stage
 from tracecc_ir.graph import Node
 from tracecc_ir.ops.convolution import counts_of
 
@@ -159,7 +159,7 @@ def spread_stage(
 ) -> Stage:
     """Copies `planes` source planes into padded ones in temporary `temp`."""
     itemsize = tile(gemm.KINDS[dtype]).itemsize
-    args: list[Ref | int] = [source, planes_ref(temp, itemsize)]
+    args: list[Argument] = [source, planes_ref(temp, itemsize)]
     for name in ("extent", "size", "phases", "stride", "dilation", "low"):
         args += [getattr(d, name) for d in layouts]
     phase = math.prod(d.size for d in layouts)

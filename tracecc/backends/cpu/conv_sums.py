@@ -25,7 +25,7 @@ from tracecc.backends.cpu.conv_planes import (
     plane_size,
     planes_ref,
 )
-from tracecc.backends.schedule_types import Ref, Stage
+from tracecc.backends.schedule_types import Argument, Ref, Stage
 
 # With at most so many rows a product wastes more of the register tile than it saves.
 FEW_ROWS = 4
@@ -77,7 +77,7 @@ class Sums:
     def slots(self) -> list[int]:
         return patch_slots(self.channels, self.layouts, self.sources, self.counts)
 
-    def target(self) -> list[Ref | int]:
+    def target(self) -> list[Argument]:
         """The addresses of the result, the epilogue and its arguments."""
         if self.result is None:
             return [Ref("output"), Ref("epilogue"), Ref("epilogue_args")]
@@ -105,7 +105,7 @@ def add_stages(s: Sums, stages: list[Stage], temporaries: list[int]) -> None:
         s.stored,
         g.shape,
         len(stages) - 1,
-        stages[-1].kernel.address,
+        stages[-1].kernel,
         s.products,
         g.groups,
         s.outputs,
@@ -151,7 +151,7 @@ def _reads_planes(s: Sums, mr: int) -> bool:
 def _pack_weight_stage(s: Sums, temp: int, mr: int) -> Stage:
     g = s.geometry
     panels = -(-s.outputs // mr)
-    args: list[Ref | int] = [s.weight, Ref("temp", temp), s.outputs, s.channels]
+    args: list[Argument] = [s.weight, Ref("temp", temp), s.outputs, s.channels]
     group, row, channel = s.weight_strides
     args += [len(s.weights), row, channel, group, mr, *s.weights]
     work = s.k * mr
@@ -170,8 +170,8 @@ def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
     blocks = max(-(-panels * mr // MOST_ROWS), -(-8 // units))
     height = -(-panels // min(blocks, panels))
     blocks = -(-panels // height)
-    args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]
-    args += [vectors.compile_tile(shape).address, Ref("temp", packed), *s.target()]
+    args: list[Argument] = [planes_ref(s.planes, g.itemsize), *s.slots()]
+    args += [vectors.compile_tile(shape), Ref("temp", packed), *s.target()]
     args += [s.outputs, s.counts[0], g.groups, columns, blocks, height, mr, *s.sources]
     work = 2 * height * mr * gemm.NB * s.k
     flops = 2 * s.products * s.outputs * math.prod(s.counts) * s.k * shape.numbers
@@ -192,14 +192,14 @@ def _tiles_stage(s: Sums, packed: int, mr: int) -> Stage:
 def _patches_stage(s: Sums) -> Stage:
     """The packing function of patches."""
     g = s.geometry
-    args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), *s.slots()]
-    args += [vectors.compile_copy(g.shape, walks_taps=True).address, *s.sources]
+    args: list[Argument] = [planes_ref(s.planes, g.itemsize), *s.slots()]
+    args += [vectors.compile_copy(g.shape, walks_taps=True), *s.sources]
     return Stage(compile_source(kernels.PATCHES, "patches", g.kind), args, 0)
 
 
 def _direct_stage(s: Sums) -> Stage:
     g = s.geometry
-    args: list[Ref | int] = [planes_ref(s.planes, g.itemsize), s.weight, *s.target()]
+    args: list[Argument] = [planes_ref(s.planes, g.itemsize), s.weight, *s.target()]
     args += [*s.slots(), s.counts[0], s.outputs, g.groups, *s.weight_strides]
     for source, weight in zip(s.sources, s.weights, strict=True):
         args += [source, weight]

@@ -11,7 +11,7 @@ from tracecc.backends.cpu import gemm, gemm_bf16, toolchain
 from tracecc.backends.cpu.blocking import blocking, share_blocking
 from tracecc.backends.cpu.gemm import KINDS, Right, names
 from tracecc.backends.cpu.microkernel import tile
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node
 
 Three = tuple[int, int, int]
@@ -124,7 +124,7 @@ def _plan_row(
     """
     shape = tile(KINDS[dtype])
     source = _ROW.format(**names(dtype, shape), block=BLOCK)
-    args: list[Ref | int] = [
+    args: list[Argument] = [
         Ref("input", int(column)),
         Ref("input", int(not column)),
         Ref("output"),
@@ -236,7 +236,7 @@ def plan_product(
             dtype,
             shape,
             1,
-            columns.kernel.address,
+            columns.kernel,
             count,
             a_count,
             m,
@@ -244,7 +244,7 @@ def plan_product(
             depth,
             lies,
             cut,
-            rows.kernel.address if own else 0,
+            rows.kernel if own else 0,
         )
         rows = replace(rows, extent=0 if own else rows.extent, share=share // shape.mr)
         compute = replace(compute, share=share // cut.rows * cut.column_blocks)

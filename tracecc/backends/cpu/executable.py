@@ -64,11 +64,16 @@ class Bound:
     region: Region | None = None
 
     def machine_code(self) -> list[Kernel]:
-        """Every kernel that it calls; none for a step of the interpreter."""
+        """Every kernel that it launches; none for a step of the interpreter."""
         if self.region is not None:
             return [k for part in self.region.parts for b in part._bound for k in b.machine_code()]
         stages = [stage.kernel for stage in self.plan.stages] if self.plan is not None else []
         return stages if self.kernel is None else [self.kernel, *stages]
+
+    def called(self) -> list[Kernel]:
+        """The kernels that those call by their address."""
+        stages = self.plan.stages if self.plan is not None else []
+        return [a for stage in stages for a in stage.args if isinstance(a, Kernel)]
 
 
 class Executable:
@@ -187,6 +192,8 @@ class Executable:
             for value in stage.args:
                 if isinstance(value, int):
                     slots.number(value)
+                elif isinstance(value, Kernel):
+                    slots.number(value.address)
                 elif value.where == "epilogue":
                     slots.number(finish)
                 elif value.where == "epilogue_args" and finish:

@@ -14,7 +14,7 @@ from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.blocking import Blocking, blocking
 from tracecc.backends.cpu.microkernel import Tile, compile_copy, compile_tile, compile_turn, tile
 from tracecc.backends.cpu.target import target
-from tracecc.backends.schedule_types import Ref, Stage
+from tracecc.backends.schedule_types import Argument, Ref, Stage
 
 KC = 256
 NB = 128
@@ -243,7 +243,7 @@ class Right:
     """
 
     kind: Literal["rows", "strided", "packed"] = "strided"
-    at: Ref | int = 0
+    at: Argument = 0
     row_stride: int = 0
     column_stride: int = 1
     z_strides: tuple[int, int, int] = (1, 0, 0)
@@ -306,14 +306,14 @@ def pack_a_stage(
     )
     panels = -(-m // shape.mr)
     inner, outer_stride, inner_stride = k_strides
-    args: list[Ref | int] = [source, Ref("temp", temp), m, k, row_stride]
+    args: list[Argument] = [source, Ref("temp", temp), m, k, row_stride]
     args += [max(inner, 1), outer_stride, inner_stride, *z_strides, shape.mr]
     for rows in (shape.mr, m - (panels - 1) * shape.mr):
-        move = 0
+        move: Argument = 0
         if dtype == shape.kind and inner_stride == 1 and inner >= shape.lanes:
-            move = compile_turn(shape, rows).address
+            move = compile_turn(shape, rows)
         elif dtype == shape.kind and row_stride == 1 and inner_stride != 1:
-            move = compile_copy(shape, rows).address
+            move = compile_copy(shape, rows)
         args.append(move)
     grain = max(1, (1 << 14) // max(1, k * shape.mr))
     return Stage(kernel, args, count * panels, grain, bytes=2 * count * m * k * shape.itemsize)
@@ -334,7 +334,7 @@ def compute_stage(
     stored: str,
     shape: Tile,
     packer: int,
-    address: int,
+    pack: Argument,
     products: int,
     a_count: int,
     m: int,
@@ -342,7 +342,7 @@ def compute_stage(
     k: int,
     right: Right = Right(),
     cut: Blocking | None = None,
-    pack_left: int = 0,
+    pack_left: Argument = 0,
 ) -> Stage:
     """The product of packed A (temporary 0) with B from a packing function.
 
@@ -350,18 +350,18 @@ def compute_stage(
         stored: the dtype of the result in memory.
         shape: of the tile; its rows are those of a panel of packed A.
         packer: the number of the stage that carries the packing function's arguments.
-        address: of the packing function.
+        pack: the packing function.
         products: how many; product z uses left operand z % a_count.
         k: the elements of rows of A that are summed.
         right: B, where units can do without packing it.
         cut: the units; by default those of the `blocking` of these sizes.
-        pack_left: the address of A's packing function, whose arguments stage 0 of the plan carries,
+        pack_left: A's packing function, whose arguments stage 0 of the plan carries,
             if units are to pack their own rows of A; each must own all columns.
     """
     kernel = toolchain.compile_kernel(_COMPUTE.format(**names(stored, shape)), "gemm")
     cut = cut or blocking(products, m, n, k, shape.mr, right.kind)
-    args: list[Ref | int] = [Ref("temp", 0), address, Ref("args", packer), Ref("output")]
-    args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape).address, m, n, k]
+    args: list[Argument] = [Ref("temp", 0), pack, Ref("args", packer), Ref("output")]
+    args += [Ref("epilogue"), Ref("epilogue_args"), compile_tile(shape), m, n, k]
     args += [cut.rows, cut.row_blocks, cut.column_blocks, max(a_count, 1), shape.mr]
     args += [0 if cut.packs else right.at, right.row_stride, *right.z_strides]
     args += [right.column_stride, cut.columns, pack_left, Ref("args", 0)]
@@ -391,11 +391,11 @@ def pack_b_stage(
     shape = tile(KINDS[dtype])
     text = _PACK_B.format(**names(dtype, shape))
     kernel = toolchain.compile_kernel(text, "pack_b", independent=True)
-    move = 0
+    move: Argument = 0
     if dtype == shape.kind and column_stride == 1:
-        move = compile_copy(shape, shape.nr).address
+        move = compile_copy(shape, shape.nr)
     elif dtype == shape.kind and k_strides[2] == 1:
-        move = compile_turn(shape, shape.nr).address
+        move = compile_turn(shape, shape.nr)
     return Stage(kernel, [source, *k_strides, column_stride, *z_strides, move], 0)
 
 
@@ -407,7 +407,7 @@ def pack_panels_stage(
         _PACK_PANELS.format(nr=shape.nr, size=shape.itemsize), "pack_panels"
     )
     moved = packed_columns_bytes(shape, products, n, k)
-    args: list[Ref | int] = [packer.kernel.address, Ref("args", number), to, n, k]
+    args: list[Argument] = [packer.kernel, Ref("args", number), to, n, k]
     grain = max(1, (1 << 14) // max(1, k * shape.nr))
     return Stage(kernel, args, products * -(-n // shape.nr), grain, scratch=64, bytes=2 * moved)
 

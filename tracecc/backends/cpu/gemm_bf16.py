@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.microkernel import Tile, compile_turn
-from tracecc.backends.schedule_types import Ref, Stage
+from tracecc.backends.schedule_types import Argument, Ref, Stage
 
 # As in `gemm`, but k counts numbers. `move` packs the whole words of each k // inner, of which
 # there is one if inner is odd; words before `done` are packed.
@@ -132,15 +132,15 @@ def pack_a_stage(
     kernel = toolchain.compile_kernel(text, "pack_a", independent=True)
     panels = -(-m // shape.mr)
     inner, outer_stride, inner_stride = k_strides
-    args: list[Ref | int] = [source, Ref("temp", temp), m, k, row_stride]
+    args: list[Argument] = [source, Ref("temp", temp), m, k, row_stride]
     args += [max(inner, 1), outer_stride, inner_stride, *z_strides, shape.mr]
     for rows in (shape.mr, m - (panels - 1) * shape.mr):
-        move = 0
+        move: Argument = 0
         if inner == k or inner % 2 == 0:
             if inner_stride == 1 and inner // 2 >= shape.lanes:
-                move = compile_turn(shape, rows).address
+                move = compile_turn(shape, rows)
             elif row_stride == 1 and inner_stride != 1:
-                move = compile_interleave(rows).address
+                move = compile_interleave(rows)
         args.append(move)
     grain = max(1, (1 << 14) // max(1, shape.depth(k) * shape.mr))
     return Stage(kernel, args, count * panels, grain, bytes=4 * count * m * k)
@@ -161,11 +161,11 @@ def pack_b_stage(
     inner, outer_stride, row_stride = k_strides
     text = _PACK_B.format(lanes=shape.lanes, nr=shape.nr)
     kernel = toolchain.compile_kernel(text, "pack_b", independent=True)
-    move = 0
+    move: Argument = 0
     if column_stride == 1:
-        move = compile_interleave(shape.nr).address
+        move = compile_interleave(shape.nr)
     elif row_stride == 1:
-        move = compile_turn(shape, shape.nr).address
+        move = compile_turn(shape, shape.nr)
     runs = shape.depth(inner), outer_stride, row_stride
     return Stage(kernel, [source, *runs, column_stride, *z_strides, move, k], 0)
 

@@ -15,8 +15,9 @@ from tracecc.backends.cpu import (
     pool,
     rows,
     scatter,
+    toolchain,
 )
-from tracecc.backends.schedule_types import Plan, Ref
+from tracecc.backends.schedule_types import Argument, Plan
 from tracecc_ir.errors import OutOfBounds
 from tracecc_ir.graph import Node
 from tracecc_ir.passes.fuse_space import is_complex
@@ -83,9 +84,11 @@ def run_plan(node: Node, plan: Plan, inputs: Sequence[np.ndarray]) -> list[np.nd
         "error": [error],
     }
 
-    def slot(value: Ref | int) -> int:
+    def slot(value: Argument) -> int:
         if isinstance(value, int):
             return value
+        if isinstance(value, toolchain.Kernel):
+            return value.address
         if value.where not in memory:
             return 0
         return memory[value.where][value.index].ctypes.data + value.offset

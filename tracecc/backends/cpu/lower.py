@@ -18,6 +18,7 @@ from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.cpu.regions import REGIONS
 from tracecc.backends.cpu.target import target
 from tracecc.backends.schedule import schedule
+from tracecc.backends.schedule_program import Program
 from tracecc.backends.schedule_shares import Share, share
 from tracecc.backends.schedule_types import Plan
 from tracecc_ir.graph import Graph, Node
@@ -34,6 +35,14 @@ def compile_graph(graph: Graph) -> Executable:
     Args:
         graph: after the pass pipeline; one that was not fused is fused here.
     """
+    with toolchain.batch() as pool:
+        program, bound, compiled = _bound(graph)
+        toolchain.compile_all((k for b in bound for k in (*b.machine_code(), *b.called())), pool)
+        return Executable(program, bound, compiled)
+
+
+def _bound(graph: Graph) -> tuple[Program, list[Bound], int]:
+    """The schedule, its launches with their kernels, and how many kernels no cache had."""
     program = schedule(_ready(graph), library.plan, lone=True, body=_ready, share=_share)
     compiled = 0
     bound: list[Bound] = []
@@ -68,7 +77,7 @@ def compile_graph(graph: Graph) -> Executable:
         compiled += new and not kernel.cached
         texts[id(launch.body)] = Bound(launch, emitted, kernel)
         bound.append(texts[id(launch.body)])
-    return Executable(program, bound, compiled)
+    return program, bound, compiled
 
 
 def _ready(graph: Graph) -> Graph:

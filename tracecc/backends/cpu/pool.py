@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.scatter import load_name, storage_name, store_name, wide_name
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node
 from tracecc_ir.types import DType
 
@@ -198,7 +198,7 @@ def _fill(dtype: DType) -> dict[str, str]:
     }
 
 
-def _stage(text: str, entry: str, args: list[Ref | int], node: Node, row: int) -> Stage:
+def _stage(text: str, entry: str, args: list[Argument], node: Node, row: int) -> Stage:
     """A stage whose units are rows of the first result."""
     kernel = toolchain.compile_kernel(text, entry, independent=True)
     y = node.outputs[0].type
@@ -221,7 +221,7 @@ def plan_window_max(node: Node) -> Plan | None:
     if len(attrs["window"]) > MOST_DIMS:
         return None
     fill = _fill(x.dtype)
-    pointers: list[Ref | int] = [Ref("input"), Ref("output", 0), Ref("output", 1)]
+    pointers: list[Argument] = [Ref("input"), Ref("output", 0), Ref("output", 1)]
     pairs = attrs["window"] == attrs["stride"] == (2, 2) and attrs["dilation"] == (1, 1)
     if pairs and not any(map(any, attrs["padding"])):
         args = [*pointers, *x.sizes[-2:], *y.sizes[-2:]]
@@ -242,7 +242,7 @@ def plan_window_sum(node: Node) -> Plan | None:
     fill = _fill(x.dtype)
     add = "t[i] = add(t[i], v)"
     taps = _TAPS.format(near=add, pair=add, far=add, **fill)
-    args: list[Ref | int] = [Ref("input"), Ref("output"), 0, *_geometry(node, x.sizes, y.sizes)]
+    args: list[Argument] = [Ref("input"), Ref("output"), 0, *_geometry(node, x.sizes, y.sizes)]
     return Plan([_stage(_SUM.format(taps=taps, **fill), "window_sum", args, node, y.sizes[-1])])
 
 
@@ -251,6 +251,6 @@ def plan_window_sum_grad(node: Node) -> Plan | None:
     g, x = node.inputs[0].type, node.output.type
     if len(node.attrs["window"]) > MOST_DIMS:
         return None
-    args: list[Ref | int] = [Ref("input"), Ref("output"), 0, *_geometry(node, x.sizes, g.sizes)]
+    args: list[Argument] = [Ref("input"), Ref("output"), 0, *_geometry(node, x.sizes, g.sizes)]
     text = _SUM_GRAD.format(**_fill(x.dtype))
     return Plan([_stage(text, "window_sum_grad", args, node, x.sizes[-1])])

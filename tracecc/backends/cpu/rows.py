@@ -10,7 +10,7 @@ import math
 
 from tracecc.backends.cpu import toolchain
 from tracecc.backends.cpu.scatter import HALVES, load_name, storage_name, store_name, wide_name
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node
 from tracecc_ir.types import DType
 
@@ -207,7 +207,7 @@ def _names(dtype: DType) -> dict[str, str]:
     }
 
 
-def _stage(text: str, args: list[Ref | int], node: Node, scratch: int) -> Plan:
+def _stage(text: str, args: list[Argument], node: Node, scratch: int) -> Plan:
     """A plan of one stage over the rows along the node's axis."""
     x = node.inputs[0].type
     outer, length, inner = _extents(x.sizes, node.attrs["axis"])
@@ -224,7 +224,7 @@ def plan_arg(node: Node) -> Plan:
     x = node.inputs[0].type
     sign = ">" if node.op.name == "argmax" else "<"
     _, length, inner = _extents(x.sizes, node.attrs["axis"])
-    args: list[Ref | int] = [Ref("input"), Ref("output"), length, inner]
+    args: list[Argument] = [Ref("input"), Ref("output"), length, inner]
     return _stage(_ARG.format(sign=sign, lanes=LANES, **_names(x.dtype)), args, node, 8 * BLOCK)
 
 
@@ -234,7 +234,7 @@ def plan_running(node: Node) -> Plan:
     names = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum"}
     text = _RUNNING.format(combine=names[node.op.name], **_names(x.dtype))
     _, length, inner = _extents(x.sizes, node.attrs["axis"])
-    args: list[Ref | int] = [Ref("input"), Ref("output"), length, inner]
+    args: list[Argument] = [Ref("input"), Ref("output"), length, inner]
     return _stage(text, [*args, int(node.attrs["reverse"])], node, 8 * BLOCK)
 
 
@@ -245,5 +245,5 @@ def plan_sort(node: Node) -> Plan:
     load = load_name(x.dtype) if x.dtype.name in HALVES else ""
     text = _SORT.format(storage=storage_name(x.dtype), run=RUN, make_keys=keys.format(load=load))
     _, length, inner = _extents(x.sizes, node.attrs["axis"])
-    args: list[Ref | int] = [Ref("input"), Ref("output", 0), Ref("output", 1), length, inner]
+    args: list[Argument] = [Ref("input"), Ref("output", 0), Ref("output", 1), length, inner]
     return _stage(text, [*args, int(node.attrs["descending"])], node, 32 * length)

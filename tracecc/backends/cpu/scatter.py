@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from tracecc.backends.cpu import toolchain
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 from tracecc_ir.graph import Node
 from tracecc_ir.types import DType
 
@@ -305,7 +305,7 @@ def plan_scatter(node: Node) -> Plan | None:
     split_rest = places < 8
     extent = rest if split_rest else places
     pieces = 1 if count * rest < GRAIN or rest < 4 else 16 if rest >= 32 else 4
-    args: list[Ref | int] = [Ref("error"), target, Ref("input", len(indices) + 1)]
+    args: list[Argument] = [Ref("error"), target, Ref("input", len(indices) + 1)]
     args += [count, rest, *_two(pairs), int(split_rest), places]
     for n, axis in enumerate(axes):
         args += [Ref("input", 1 + n), shape[axis], strides[axis]]
@@ -337,7 +337,7 @@ def plan_scatter_along(node: Node) -> Plan | None:
     kernel = toolchain.compile_kernel(text, "scatter_along")
     width, length = math.prod(used[axis + 1 :]), used[axis]
     rows = math.prod(used[:axis]) * width
-    args: list[Ref | int] = [Ref("error"), target, Ref("input", 1), Ref("input", 2)]
+    args: list[Argument] = [Ref("error"), target, Ref("input", 1), Ref("input", 2)]
     args += [shape[axis], strides[axis], length, max(width, 1), *_two(outer), *_two(inner)]
     grain = max(1, GRAIN // max(1, length))
     work = rows * length * (2 * dtype.itemsize + 8)
@@ -363,14 +363,14 @@ def plan_concat(node: Node) -> Plan:
     return Plan(stages)
 
 
-def _window_stage(dtype: DType, args: list[Ref | int], count: int) -> Stage:
+def _window_stage(dtype: DType, args: list[Argument], count: int) -> Stage:
     text = _WINDOW.format(storage=storage_name(dtype))
     kernel = toolchain.compile_kernel(text, "window", independent=True)
     return Stage(kernel, args, count, GRAIN, bytes=2 * count * dtype.itemsize)
 
 
-def _window_dims(shape: Sequence[int], window: Sequence[int], first_start: int) -> list[Ref | int]:
-    args: list[Ref | int] = []
+def _window_dims(shape: Sequence[int], window: Sequence[int], first_start: int) -> list[Argument]:
+    args: list[Argument] = []
     for d, stride in enumerate(row_major(shape)):
         args += [Ref("input", first_start + d), shape[d], window[d], stride]
     return args

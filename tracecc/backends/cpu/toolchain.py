@@ -6,19 +6,21 @@ text. A cache hit imports neither Numba nor anything that builds IR, only llvmli
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from tracecc import cache
+from tracecc.backends.cpu.compile_pool import Pool
 from tracecc.backends.cpu.target import Target, target
 
 ABI_VERSION = 1
@@ -34,29 +36,88 @@ _LIBRARY = (
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """Machine code in memory.
+class Job:
+    """What is to be compiled, in words that another process understands.
 
     Attributes:
-        address: of the C function `void(i64 args, i64 begin, i64 end, i64 scratch)` (of the entry
-            symbol, with its own signature, for `compile_ir`).
+        kind: kernel, epilogue or ir.
+        source: Python source, or LLVM text that defines `symbol`.
+        entry, independent: see `compile_kernel`.
+        symbol: the name in the object code.
+    """
+
+    kind: str
+    source: str
+    entry: str
+    independent: bool
+    symbol: str
+
+
+class Kernel:
+    """Machine code, compiled and put into memory when it is first needed (or by `compile_all`).
+
+    Attributes:
         name: the entry point's name in the source.
         symbol: the name in the object code, which ends in a hash of everything it depends on.
-        source: the text it was compiled from.
+        source: the text it is compiled from.
         cached: whether the object code came from the disk cache.
-        compile_seconds: what compiling, or loading from the cache, took.
-        object_code: the relocatable object file.
+        compile_seconds: what compiling, or reading from the cache, took so far.
         independent: see `compile_kernel`.
     """
 
-    address: int
-    name: str
-    symbol: str
-    source: str
-    cached: bool
-    compile_seconds: float
-    object_code: bytes
-    independent: bool
+    def __init__(self, key: str, symbol: str, kind: str, source: str, entry: str):
+        self.name, self.symbol, self.source = entry, symbol, source
+        self.independent = False
+        self._key, self._kind = key, kind
+        self._builder: Callable[[], str] | None = None
+        self._code = cache.get(key)
+        self._address = 0
+        self.cached = self._code is not None
+        self.compile_seconds = 0.0
+
+    @property
+    def address(self) -> int:
+        """The address of the C function `void(i64 args, i64 begin, i64 end, i64 scratch)` (of the
+        entry symbol, with its own signature, for `compile_ir`)."""
+        if not self._address:
+            code = self.object_code
+            with _lock:
+                self._address = self._address or _load(code, self.symbol)
+        return self._address
+
+    @property
+    def object_code(self) -> bytes:
+        """The relocatable object file."""
+        self.compile()
+        assert self._code is not None
+        return self._code
+
+    def compile(self) -> None:
+        """Compiles it, if it is missing."""
+        with _lock:
+            if self._code is None:
+                start = time.perf_counter()
+                self.finish(object_code(self.job), time.perf_counter() - start)
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is still to be compiled."""
+        return self._code is None
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """What is to be done to compile it."""
+        text = self.source
+        if self._builder is not None:
+            text = self._builder().replace(f"@{self.name}(", f"@{self.symbol}(")
+            text = text.replace(f'@"{self.name}"', f"@{self.symbol}")
+        return Job(self._kind, text, self.name, self.independent, self.symbol)
+
+    def finish(self, code: bytes, seconds: float) -> None:
+        """Takes the object code that its job made, and stores it."""
+        cache.put(self._key, code, self.job.source)
+        self.compile_seconds += seconds
+        self._code = code
 
     def assembly(self) -> str:
         """The assembly text; it is not kept, so this compiles the source again."""
@@ -64,7 +125,8 @@ class Kernel:
 
 
 _lock = threading.RLock()
-_loaded: dict[str, Kernel] = {}
+_thread = threading.local()
+_known: dict[str, Kernel] = {}
 _engine: llvm.ExecutionEngine | None = None
 
 
@@ -90,7 +152,7 @@ def compile_kernel(source: str, entry: str, *, independent: bool = False) -> Ker
     Raises:
         numba.core.errors.NumbaError: the source is not in the compilable subset.
     """
-    return _compile("kernel", source, entry, independent, None)
+    return _kernel("kernel", source, entry, independent, None)
 
 
 def compile_epilogue(source: str, entry: str, *, independent: bool = False) -> Kernel:
@@ -105,7 +167,7 @@ def compile_epilogue(source: str, entry: str, *, independent: bool = False) -> K
     Returns:
         The kernel, whose address takes these seven i64.
     """
-    return _compile("epilogue", source, entry, independent, None)
+    return _kernel("epilogue", source, entry, independent, None)
 
 
 def compile_ir(builder: Callable[[], str], key: str, entry: str = "entry") -> Kernel:
@@ -121,47 +183,67 @@ def compile_ir(builder: Callable[[], str], key: str, entry: str = "entry") -> Ke
     Returns:
         The kernel; its address has whatever signature the text gave the entry.
     """
-    return _compile("ir", key, entry, False, builder)
+    return _kernel("ir", key, entry, False, builder)
+
+
+def compile_all(kernels: Iterable[Kernel], pool: Pool) -> None:
+    """Compiles those of the kernels that are missing, here and in the pool's processes at once."""
+    missing = {kernel.symbol: kernel for kernel in kernels if kernel.missing}
+    pool.run(sorted(missing.values(), key=lambda kernel: len(kernel.source), reverse=True))
+
+
+@contextlib.contextmanager
+def batch() -> Iterator[Pool]:
+    """Where many kernels are asked for: other processes start once some are found missing.
+
+    Yields:
+        The pool for `compile_all`, that of the outer batch where this one is inside another.
+    """
+    outer = getattr(_thread, "pool", None)
+    if outer is not None:
+        yield outer
+        return
+    with Pool() as pool:
+        _thread.pool = pool
+        try:
+            yield pool
+        finally:
+            _thread.pool = None
 
 
 def assembly(source: str, entry: str, *, independent: bool = False) -> str:
     """The assembly text of a kernel, compiled afresh for the current target."""
-    goal = target()
-    module, machine = _optimised("kernel", source, entry, independent, None, goal, "tcc_kernel")
+    module, machine = _optimised(Job("kernel", source, entry, independent, "tcc_kernel"), target())
     return machine.emit_assembly(module)
 
 
 def llvm_text(source: str, entry: str, *, independent: bool = False) -> str:
     """The optimised LLVM text of a kernel, compiled afresh for the current target."""
-    module, _ = _optimised("kernel", source, entry, independent, None, target(), "tcc_kernel")
-    return str(module)
+    job = Job("kernel", source, entry, independent, "tcc_kernel")
+    return str(_optimised(job, target())[0])
 
 
-def _compile(
+def object_code(job: Job) -> bytes:
+    """Compiles, in whichever process this is."""
+    module, machine = _optimised(job, target())
+    return machine.emit_object(module)
+
+
+def _kernel(
     kind: str, source: str, entry: str, independent: bool, builder: Callable[[], str] | None
 ) -> Kernel:
     goal = target()
     key = "\n".join((kind, _versions(), _machine_key(goal), entry, str(independent), source))
-    found = _loaded.get(key)
-    if found is not None:
-        return found
     with _lock:
-        found = _loaded.get(key)
-        if found is not None:
-            return found
-        start = time.perf_counter()
-        symbol = f"tcc_{entry}_{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-        code = cache.get(key)
-        cached = code is not None
-        if code is None:
-            module, machine = _optimised(kind, source, entry, independent, builder, goal, symbol)
-            code = machine.emit_object(module)
-            cache.put(key, code, source if builder is None else str(module))
-        address = _load(code, symbol)
-        seconds = time.perf_counter() - start
-        kernel = Kernel(address, entry, symbol, source, cached, seconds, code, independent)
-        _loaded[key] = kernel
-        return kernel
+        found = _known.get(key)
+        if found is None:
+            symbol = f"tcc_{entry}_{cache.digest(key)[:24]}"
+            found = _known[key] = Kernel(key, symbol, kind, source, entry)
+            found.independent, found._builder = independent, builder
+            pool = getattr(_thread, "pool", None)
+            if found.missing and pool is not None:
+                pool.expect()
+    return found
 
 
 @functools.cache
@@ -181,25 +263,16 @@ def _machine_key(goal: Target) -> str:
     return f"{goal.triple} {goal.cpu} {goal.features} {goal.vector_bits}"
 
 
-def _optimised(
-    kind: str,
-    source: str,
-    entry: str,
-    independent: bool,
-    builder: Callable[[], str] | None,
-    goal: Target,
-    symbol: str,
-) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    """The optimised module whose function `symbol` is the entry."""
+def _optimised(job: Job, goal: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The optimised module whose function is the entry."""
     # Imported here because a process with a warm cache needs neither, and Numba takes long.
     from tracecc.backends.cpu import vecmath
 
-    if builder is None:
+    text = job.source
+    if job.kind != "ir":
         from tracecc.backends.cpu import frontend
 
-        text = frontend.lower(kind, source, entry, symbol, independent)
-    else:
-        text = builder().replace(f"@{entry}(", f"@{symbol}(").replace(f'@"{entry}"', f"@{symbol}")
+        text = frontend.lower(job.kind, job.source, job.entry, job.symbol, job.independent)
     module = llvm.parse_assembly(_with_attributes(vecmath.link(text, goal), goal))
     machine = goal.machine()
     module.triple = goal.triple
@@ -211,7 +284,7 @@ def _optimised(
     options.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
-    _check_symbols(module, entry)
+    _check_symbols(module, job.entry)
     return module, machine
 
 

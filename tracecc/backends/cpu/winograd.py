@@ -22,7 +22,7 @@ from tracecc.backends.cpu.conv_planes import (
 from tracecc.backends.cpu.microkernel import tile
 from tracecc.backends.cpu.winograd_kernels import padded
 from tracecc.backends.cpu.winograd_transform import CELLS, RESULTS, SIZE
-from tracecc.backends.schedule_types import Plan, Ref, Stage
+from tracecc.backends.schedule_types import Argument, Plan, Ref, Stage
 
 Pair = tuple[int, int]
 
@@ -132,9 +132,9 @@ def _turn_stage(source: Ref, temp: int, p: _Problem, size: Pair, channels: int, 
     shape = tile("f32")
     rows = p.source if source.index == 0 else p.result
     pitch = padded(channels, shape.lanes if source.index == 0 else shape.nr)
-    args: list[Ref | int] = [source, planes_ref(temp, 4), channels, 1, *rows, 1, *size]
+    args: list[Argument] = [source, planes_ref(temp, 4), channels, 1, *rows, 1, *size]
     turn = vectors.compile_transpose(shape, widens=p.dtype == "bf16")
-    args += [0, *low, turn.address, pitch]
+    args += [0, *low, turn, pitch]
     units = p.images * size[0]
     kernel = compile_source(conv_kernels.TURN, "turn", p.dtype)
     line = size[1] * pitch
@@ -154,10 +154,10 @@ def _plan(p: _Problem) -> Plan:
     # Filters that few units use are turned into points where they are used, not through memory.
     inside = tile_blocks <= (MOST_AGAIN if points > LARGE else 1)
     text = kernels.filters(lanes, p.dtype, flipped=p.flipped)
-    args: list[Ref | int] = [Ref("input", 1), 0 if inside else Ref("temp", 1)]
+    args: list[Argument] = [Ref("input", 1), 0 if inside else Ref("temp", 1)]
     args += [p.outputs, p.channels, pitch, *p.strides]
     args += [(1 if inside else panels) * pitch * nr + kernels.SKEW // 4]
-    args.append(vectors.compile_transpose(shape, widens=p.dtype == "bf16").address)
+    args.append(vectors.compile_transpose(shape, widens=p.dtype == "bf16"))
     taps = 4 * nr * padded(9, lanes)
     filters = Stage(
         toolchain.compile_kernel(text, "winograd_filters", independent=True),
@@ -169,15 +169,15 @@ def _plan(p: _Problem) -> Plan:
     )
     wide = high * nr
     product = {
-        n: code.compile_product(lanes, n, 4 * lanes, 4, adds=False).address
+        n: code.compile_product(lanes, n, 4 * lanes, 4, adds=False)
         for n in (shape.mr, _few(shape.mr))
     }
     args = [planes_ref(0, 4), 0 if inside else Ref("temp", 1), Ref("output")]
     args += [Ref("epilogue"), Ref("epilogue_args")]
-    args += [code.compile_load(lanes, gradient=False).address, product[mr]]
-    args += [code.compile_store(lanes).address, p.tiles, p.down, p.across, size[0]]
+    args += [code.compile_load(lanes, gradient=False), product[mr]]
+    args += [code.compile_store(lanes), p.tiles, p.down, p.across, size[0]]
     args += [size[1] * pitch, pitch, p.outputs, *p.result, panels, block, high, output_blocks, mr]
-    args += [filters.kernel.address, Ref("args", 1)]
+    args += [filters.kernel, Ref("args", 1)]
     main = Stage(
         toolchain.compile_kernel(kernels.forward(lanes, p.dtype), "winograd", independent=True),
         args,
@@ -243,18 +243,16 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
     part = padded(-(-p.tiles // parts), CHUNK)
     parts = -(-p.tiles // part)
     mr = lanes // 2
-    products = [
-        code.compile_product(lanes, mr, 4, 4 * lanes, adds=adds).address for adds in (False, True)
-    ]
+    products = [code.compile_product(lanes, mr, 4, 4 * lanes, adds=adds) for adds in (False, True)]
     back = toolchain.compile_epilogue(
         kernels.back(lanes, p.dtype), "winograd_back", independent=True
     )
     sums = Ref("temp", 2) if parts > 1 else 0
-    args: list[Ref | int] = [planes_ref(0, 4), planes_ref(1, 4), sums]
-    args += [code.compile_load(lanes, gradient=gradient).address for gradient in (False, True)]
+    args: list[Argument] = [planes_ref(0, 4), planes_ref(1, 4), sums]
+    args += [code.compile_load(lanes, gradient=gradient) for gradient in (False, True)]
     args += [*products, p.tiles, p.down, p.across, size[0], size[1] * pitch, pitch]
     args += [result[1] * result_pitch, result_pitch, part, CHUNK, high, wide]
-    args += [channel_blocks, output_blocks, mr, back.address, Ref("args", 3)]
+    args += [channel_blocks, output_blocks, mr, back, Ref("args", 3)]
     args += [p.channels, p.outputs]
     main = Stage(
         toolchain.compile_kernel(kernels.gradient(lanes), "winograd_gradient", independent=True),
@@ -266,7 +264,7 @@ def plan_weight_grad(g: Geometry) -> Plan | None:
         bytes=4 * p.tiles * (CELLS * p.channels + 16 * p.outputs),
     )
     group = kernels.group(lanes)
-    args = [sums, Ref("output"), p.outputs, p.channels, parts, high, wide, back.address]
+    args = [sums, Ref("output"), p.outputs, p.channels, parts, high, wide, back]
     finish = Stage(
         toolchain.compile_kernel(kernels.finish(lanes), "winograd_finish", independent=True),
         args,
