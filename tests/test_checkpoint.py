@@ -312,3 +312,42 @@ def test_context_fn_wraps_each_run():
     y = checkpoint(lambda t: t.exp(), x, use_reentrant=False, context_fn=lambda: notes)
     y.backward()
     assert entered == ["first", "again"]
+
+
+@pytest.mark.parametrize(("wrap", "updates"), [(lambda f: f, 2), (tc.compile, 1)])
+def test_running_statistics_move_at_each_run_eager_and_once_compiled(wrap, updates):
+    norm, x = nn.BatchNorm1d(3), data(4, 3)
+
+    @wrap
+    def step(x):
+        checkpoint(norm, x, use_reentrant=False).square().sum().backward()
+
+    step(x)
+    assert norm.num_batches_tracked.item() == updates
+    expected = (1 - 0.9**updates) * x.mean(0)
+    np.testing.assert_allclose(norm.running_mean.numpy(), expected.numpy(), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tc.compile], ids=["eager", "compiled"])
+def test_checkpoints_inside_of_vmapped_gradients_and_lbfgs(wrap):
+    w, x = data(3, 3).double(), data(4, 3, seed=1).double()
+
+    def gradients(call):
+        return wrap(tc.func.vmap(tc.func.grad(lambda v: call(lambda t: (t @ w).sin().sum(), v))))
+
+    close(numbers([gradients(checkpoint)(x)]), numbers([gradients(plain)(x)]))
+
+    def losses(call):
+        p = w.clone().requires_grad_()
+        opt = tc.optim.LBFGS([p], line_search_fn="strong_wolfe", max_iter=3)
+
+        def closure():
+            opt.zero_grad()
+            loss = (call(lambda t: (t @ p).tanh(), x) - 0.3).square().sum()
+            loss.backward()
+            return loss
+
+        step = wrap(lambda: opt.step(closure))
+        return numbers([step() for _ in range(3)])
+
+    close(losses(checkpoint), losses(plain))

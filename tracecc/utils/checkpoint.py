@@ -72,6 +72,8 @@ def checkpoint(
 
     Inside a compiled function the backward pass holds the part a second time, behind a barrier:
     it is not computed before its gradient is there, and the first one's memory is free until then.
+    What the part writes (running statistics) is written once there; eager runs write twice, as
+    PyTorch's do.
 
     Args:
         function: what to call; it must do the same both times.
