@@ -63,7 +63,7 @@ class _Driver:
             assert symbol is not None
             llvm.add_symbol(name, symbol)
         triple = target().triple
-        kernel = toolchain.compile_ir(lambda: layout.text(triple), f"driver 3 {triple}")
+        kernel = toolchain.compile_ir(lambda: layout.text(triple), f"driver 4 {triple}")
         lookup = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(kernel.address)
         self.addresses = {name: lookup(n) for n, name in enumerate(layout.FUNCTIONS)}
         self._lock = threading.Lock()
@@ -208,7 +208,7 @@ class Program:
         self._reserve()
         self._run = driver.run
         self.address: int = self._words.ctypes.data
-        # Runs every launch in order and returns the error word.
+        # Runs the launches in order, up to one that reports an error; returns the error word.
         self.run: Callable[[], int] = (
             self._run_with_scratch if self._stride else partial(driver.run, self.address)
         )

@@ -371,7 +371,9 @@ serial:
   call void %kernel(i64 %args, i64 0, i64 %extent, i64 %scratch)
   br label %step
 step:
-  br label %loop
+  %seen = load i64, ptr %error.p
+  %well = icmp eq i64 %seen, 0
+  br i1 %well, label %loop, label %finish
 finish:
   br i1 %mine, label %release, label %done
 release:

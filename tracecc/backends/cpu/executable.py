@@ -260,7 +260,7 @@ class Executable:
                 if bases[base] != (address := address_of(a)):
                     self._bind(base, address)
             error = self._only() if self._only else self._walk(arrays, outputs)
-            if self._strided:
+            if self._strided and not error:
                 for original, dense in self._strided:
                     np.copyto(original, dense)
         if error:
@@ -268,14 +268,15 @@ class Executable:
         return outputs
 
     def _walk(self, arrays: Sequence[np.ndarray], outputs: list[np.ndarray]) -> int:
-        """Runs the segments in order; the error word."""
-        error = 0
+        """Runs the segments in order up to one that fails; the error word."""
         for segment in self._segments:
             if isinstance(segment, Bound):
                 self._host(segment, arrays, self._dense, outputs)
             else:
-                error |= segment.run()
-        return error
+                error = segment.run()
+                if error:
+                    return error
+        return 0
 
     def _see(self, base: int, a: np.ndarray) -> np.ndarray:
         """Binds an input that was not the last call's; the contiguous array that is read."""
