@@ -75,8 +75,9 @@ class Node:
     ):
         self.op, self.inputs, self.attrs = op, tuple(inputs), dict(attrs)
         self.loc, self.why = loc, why
+        named = len(names)
         self.outputs = tuple(
-            Value(t, names[i] if i < len(names) else "", self, i) for i, t in enumerate(types)
+            [Value(t, names[i] if i < named else "", self, i) for i, t in enumerate(types)]
         )
 
     @property

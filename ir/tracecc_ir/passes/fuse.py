@@ -142,12 +142,12 @@ class _Plan:
         attempt = a, len(a.nodes), b, len(b.nodes)
         if a is b or attempt in self.tried:
             return False
-        reason = self._cycle(a, b) or refuse(a, b, self.users, self.kept)
+        reason = self._cycle(a, b) or refuse(a, b, self.users, self.kept, self.position)
         if reason:
             self.refused[producer, consumer] = reason
             self.tried.add(attempt)
             return False
-        a.absorb(b)
+        a.absorb(b, self.users, self.kept)
         for node in b.nodes:
             self.group[node] = a
         for there, back in ((self.after, self.before), (self.before, self.after)):

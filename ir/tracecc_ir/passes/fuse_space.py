@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tracecc_ir.graph import Node, Value
 from tracecc_ir.passes.anchor import is_anchor
@@ -24,6 +24,10 @@ MOST_OPERANDS = 2
 LONGEST_REPEAT = 6
 
 Space = tuple[tuple[tuple[int, bool], ...], str]  # ((size, is reduced), ...), kind
+Users = dict[Value, list[Node]]
+# At which levels a value of a group is computed, as a set of bits: at the loop's own index, once
+# per row of a reduction, at some other index (recomputed there, never stored).
+ELEMENT, ROW, MOVED = 1, 2, 4
 
 
 def is_complex(node: Node) -> bool:
@@ -109,13 +113,15 @@ class Group:
         first: the place of its first node in the graph.
         anchor: the product whose tiles the other nodes finish.
         elements: of its largest result.
+        results: what is read outside.
     """
 
-    __slots__ = ("anchor", "elements", "first", "nodes", "space")
+    __slots__ = ("anchor", "elements", "first", "nodes", "results", "space")
 
     def __init__(self, nodes: list[Node], space: Space | None, first: int, anchor: Node | None):
         self.nodes, self.space, self.first, self.anchor = nodes, space, first, anchor
-        self.elements = _largest(v for n in nodes for v in n.outputs)
+        self.results = {v for n in nodes for v in n.outputs}
+        self.elements = _largest(self.results)
 
     @property
     def kind(self) -> str:
@@ -123,7 +129,8 @@ class Group:
             return "product"
         return self.space[1] if self.space else "map"
 
-    def absorb(self, other: Group) -> None:
+    def absorb(self, other: Group, users: Users, kept: set[Value]) -> None:
+        self.results = leaving(self, other, users, kept)
         self.nodes = self.nodes + other.nodes
         self.space = self.space or other.space
         self.first = min(self.first, other.first)
@@ -148,10 +155,18 @@ def _largest(values: Iterable[Value]) -> int:
     return max((math.prod(v.type.sizes) for v in values), default=0)
 
 
-Users = dict[Value, list[Node]]
+def leaving(a: Group, b: Group, users: Users, kept: set[Value]) -> set[Value]:
+    """What is read outside of two groups."""
+    inside = {*a.nodes, *b.nodes}
+    return {
+        v
+        for group in (a, b)
+        for v in group.results
+        if v in kept or not inside.issuperset(users.get(v, ()))
+    }
 
 
-def refuse(a: Group, b: Group, users: Users, kept: set[Value]) -> str:
+def refuse(a: Group, b: Group, users: Users, kept: set[Value], position: Mapping[Node, int]) -> str:
     """Why the two groups cannot become one; empty if they can."""
     if len(a.nodes) + len(b.nodes) > MOST_NODES:
         return "the group would be too large"
@@ -163,27 +178,18 @@ def refuse(a: Group, b: Group, users: Users, kept: set[Value]) -> str:
         return "a product's tiles are not whole rows of a reduction"
     if b.anchor and any(v.node in a.nodes for v in b.anchor.inputs):
         return f"{b.anchor.op.name} reads whole operands"
-    return _Levels(a, b, users, kept).refusal()
+    return _Levels(a, b, users, kept).refusal(position)
 
 
 class _Levels:
-    """At which level each value of a candidate group is computed.
-
-    element: at the loop's own index; row: once per row of a reduction; moved: at some other index,
-    so it can be recomputed there but not stored.
-    """
+    """At which levels each value of a candidate group is computed."""
 
     def __init__(self, a: Group, b: Group, users: Users, kept: set[Value]):
         self.space = a.space or b.space
         self.anchor = a.anchor or b.anchor
-        self.nodes = set(a.nodes) | set(b.nodes)
+        self.nodes = {*a.nodes, *b.nodes}
         self.users = users
-        self.leaving = {
-            v
-            for n in self.nodes
-            for v in n.outputs
-            if v in kept or any(u not in self.nodes for u in users.get(v, ()))
-        }
+        self.leaving = leaving(a, b, users, kept)
         if self.space:
             dims = self.space[0]
             self.elements = math.prod(s for s, _ in dims)
@@ -192,16 +198,24 @@ class _Levels:
             anchored = [self.anchor.output] if self.anchor else self.leaving
             self.elements = _largest(anchored)
             self.rows = -1
-        self.levels: dict[Value, set[str]] = {}
+        self.levels: dict[Value, int] = {}
 
-    def refusal(self) -> str:
-        order = self._roots_first()
-        for node in order:
+    def refusal(self, position: Mapping[Node, int]) -> str:
+        levels, again = self.levels, []
+        for node in sorted(self.nodes, key=position.__getitem__, reverse=True):
             v = node.outputs[0]
-            reason = self._root(v) or self._node(node, self.levels.get(v, set()))
+            reason = self._root(v) if v in self.leaving else ""
+            here = levels.get(v, 0)
+            if node.op.kind == "elementwise":
+                for x in node.inputs:
+                    levels[x] = levels.get(x, 0) | here
+            else:
+                reason = reason or self._whole(node, here)
             if reason:
                 return reason
-        return self._operands() or self._repeats()
+            if here & MOVED and not moves(node):
+                again.append(node)
+        return self._operands() or self._repeats(again)
 
     def _operands(self) -> str:
         """Tiles are short pieces of rows: many operands are read faster in one long sweep."""
@@ -211,72 +225,47 @@ class _Levels:
         large = [v for v in read if v.node not in self.nodes and v.type.size >= self.elements]
         return "its epilogue would read many operands" if len(large) > MOST_OPERANDS else ""
 
-    def _roots_first(self) -> list[Node]:
-        """The nodes, readers before what they read."""
-        done: set[Node] = set()
-        order: list[Node] = []
-
-        def visit(node: Node) -> None:
-            if node in done:
-                return
-            done.add(node)
-            for v in node.inputs:
-                if v.node in self.nodes:
-                    visit(v.node)  # type: ignore[arg-type]
-            order.append(node)
-
-        for node in self.nodes:
-            visit(node)
-        return order[::-1]
-
     def _root(self, v: Value) -> str:
         """The level of a value that leaves the group is set by its size."""
-        if v not in self.leaving:
-            return ""
         kind = self.space[1] if self.space else "map"
         if v.type.size == self.elements and (v.node is None or v.node.op.name not in REDUCES):
-            level = "element"
+            level = ELEMENT
             if kind in ("columns", "full"):
                 return "the reduction is complete only after all elements were read"
         elif v.type.size == self.rows:
-            level = "row"
+            level = ROW
         else:
             return "their results have different sizes"
-        self.levels.setdefault(v, set()).add(level)
-        return "" if "moved" not in self.levels[v] else "the value is also read at other positions"
+        found = self.levels[v] = self.levels.get(v, 0) | level
+        return "the value is also read at other positions" if found & MOVED else ""
 
-    def _node(self, node: Node, levels: set[str]) -> str:
-        name = node.op.name
+    def _whole(self, node: Node, levels: int) -> str:
+        """Passes on the levels of a product, a reduction or a movement."""
         if node is self.anchor:
-            return "the product is read at other positions" if levels - {"element"} else ""
-        if name in REDUCES:
-            if levels - {"row"}:
+            return "the product is read at other positions" if levels & ~ELEMENT else ""
+        if node.op.name in REDUCES:
+            if levels & ~ROW:
                 return "a reduction's result is read inside the loop over what it reduces"
-            self._read(node.inputs[0], {"element"})
+            self._read(node.inputs[0], ELEMENT)
             return ""
+        through = self._through(node, levels)
         for v in node.inputs:
-            self._read(v, levels if self._straight(node) else set(self._through(node, levels)))
-        if self.leaving & set(node.outputs) and "moved" in levels:
-            return "the value is also read at other positions"
+            self._read(v, through)
         return ""
 
-    def _straight(self, node: Node) -> bool:
-        return node.op.kind == "elementwise"
-
-    def _through(self, node: Node, levels: set[str]) -> Iterator[str]:
+    def _through(self, node: Node, levels: int) -> int:
         """The levels of a movement's operand."""
-        x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
-        for level in levels:
-            if x is None:
-                continue
-            if (node.op.name == "reshape" and level != "moved" and _nested(x.shape, y.shape)) or (
-                node.op.name == "broadcast" and x.type.size == y.type.size
-            ):
-                yield level
-            elif node.op.name == "broadcast" and level == "element" and self._spreads_rows(node):
-                yield "row"
-            else:
-                yield "moved"
+        if not levels or not node.inputs:
+            return 0
+        x, y = node.inputs[0], node.outputs[0]
+        if node.op.name == "broadcast":
+            if x.type.size == y.type.size:
+                return levels
+            row = ROW if levels & ELEMENT and self._spreads_rows(node) else 0
+            return row | (MOVED if levels & ~(ELEMENT if row else 0) else 0)
+        if node.op.name == "reshape" and levels & ~MOVED and _nested(x.shape, y.shape):
+            return levels
+        return MOVED
 
     def _spreads_rows(self, node: Node) -> bool:
         """Whether the broadcast takes one number per row to all the row's elements."""
@@ -294,22 +283,17 @@ class _Levels:
                 dims.append((size, new))
         return tuple(dims) == self.space[0]
 
-    def _read(self, v: Value, levels: set[str]) -> None:
-        if v.node in self.nodes:
-            self.levels.setdefault(v, set()).update(levels)
+    def _read(self, v: Value, levels: int) -> None:
+        self.levels[v] = self.levels.get(v, 0) | levels
 
-    def _repeats(self) -> str:
+    def _repeats(self, moved: Iterable[Node]) -> str:
         """Refuses to compute costly values over and over at moved positions."""
-        for node in self.nodes:
+        for node in moved:
             v = node.outputs[0]
-            levels = self.levels.get(v, set())
-            if "moved" in levels and not moves(node):
-                reads = max((u.outputs[0].type.size for u in self.users.get(v, ())), default=0)
-                again = len(levels) > 1 or reads > v.type.size or self._spread(v)
-                if again and node.op.cost > REPEAT:
-                    return f"{node.op.name} would be computed again for every element"
-            if node.op.name in REDUCES and "moved" in levels:
-                return "a reduction's result is read at other positions"
+            reads = max((u.outputs[0].type.size for u in self.users.get(v, ())), default=0)
+            again = self.levels[v] != MOVED or reads > v.type.size or self._spread(v)
+            if again and node.op.cost > REPEAT:
+                return f"{node.op.name} would be computed again for every element"
         return ""
 
     def _spread(self, v: Value) -> bool:

@@ -113,9 +113,13 @@ def run(
         raise IRError(f"there is no stage {until!r}; expected one of {', '.join(names)}")
     verify(graph)
     results: list[tuple[str, Graph]] = []
+    cleaned = None
     for stage in STAGES:
         for each in stage.passes:
+            if each is clean and graph is cleaned:
+                continue
             graph = _checked(each if target is None else _aimed(each, target), graph)
+            cleaned = graph if each is clean else cleaned
         results.append((stage.name, graph))
         if on_stage is not None:
             on_stage(stage.name, graph)

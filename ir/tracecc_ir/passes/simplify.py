@@ -51,17 +51,21 @@ class Simplifier(Builder):
 
 def rewritten(b: Builder, op: Op, inputs: Sequence[Value], attrs: Attrs) -> Sequence[Value] | None:
     """What the first matching rule gives for a node, or None."""
-    if inputs and all(v.node is not None and v.node.op.name == "constant" for v in inputs):
+    made_by = [v.node and v.node.op.name for v in inputs]
+    if inputs and made_by.count("constant") == len(inputs):
         types = op.result_types([v.type for v in inputs], attrs)
         found = folded(b, op, inputs, attrs, types)
         if found is not None:
             return found
+    rules, spread = RULES.get(op.name, ()), op.kind == "elementwise" and "broadcast" in made_by
+    if not rules and not spread:
+        return None
     xs = [b.expr(v) for v in inputs]
-    for rule in RULES.get(op.name, ()):
+    for rule in rules:
         made = rule(*xs, **attrs)
         if made is not None:
             return (made.value,)
-    if op.kind == "elementwise":
+    if spread:
         for general in ELEMENTWISE_RULES:
             made = general(op, xs, attrs)
             if made is not None:
