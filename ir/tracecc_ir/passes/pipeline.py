@@ -50,7 +50,7 @@ class Target(Protocol):
         """Whether a composite of these types has a kernel of its own, and need not be opened."""
 
     def adapt(self, graph: Graph) -> Graph:
-        """The graph with what surrounds such kernels as they like it."""
+        """A clean graph with what surrounds such kernels as they like it, as clean as before."""
 
 
 def adapt(graph: Graph) -> Graph:
@@ -119,7 +119,7 @@ def run(
             if each is clean and graph is cleaned:
                 continue
             graph = _checked(each if target is None else _aimed(each, target), graph)
-            cleaned = graph if each is clean else cleaned
+            cleaned = graph if each in (clean, adapt) else cleaned
         results.append((stage.name, graph))
         if on_stage is not None:
             on_stage(stage.name, graph)
