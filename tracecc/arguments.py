@@ -1,4 +1,4 @@
-"""Errors about arguments: whatever went wrong below, a non-tensor given for a tensor is named."""
+"""Arguments as they are given: under NumPy's names too, and named in errors if not tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import Any
 
 from tracecc.tensor import Tensor
 
+# What PyTorch's functions also take by the names that NumPy and the array API have for it.
+_ALIASES = {
+    "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"
+}  # fmt: skip
+
 
 def checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as users call it: if it fails because of a non-tensor, the error says so.
 
+    Arguments may have NumPy's names: ``axis`` for ``dim``, ``keepdims`` for ``keepdim``.
+
     Nothing is looked at while it works, so that small operations stay cheap.
 
     >>> import tracecc as tc
+    >>> tc.sum(tc.ones(2, 3), axis=1)
+    tensor([3., 3.])
     >>> tc.mm(tc.ones(2, 2), "two")
     Traceback (most recent call last):
     TypeError: mm(): argument 'mat2' (position 2) must be Tensor, not str
@@ -26,6 +35,9 @@ def checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
+            renamed = _renamed(function, kwargs) if isinstance(error, TypeError) else None
+            if renamed is not None:
+                return call(*args, **renamed)
             why = _blame(name, function, args, kwargs, error)
             if why is None:
                 raise
@@ -39,6 +51,17 @@ def check_all(namespace: dict[str, Any], names: Iterable[str], prefix: str = "")
     for name in names:
         if inspect.isfunction(namespace[name]):
             namespace[name] = checked(prefix + name, namespace[name])
+
+
+def _renamed(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The keyword arguments with PyTorch's names, None if they are that already."""
+    if not kwargs.keys() & _ALIASES:
+        return None
+    known = inspect.signature(function).parameters
+    names = [_ALIASES.get(k, k) if k not in known else k for k in kwargs]
+    if names == list(kwargs) or len(set(names)) < len(names) or not set(names) <= known.keys():
+        return None
+    return dict(zip(names, kwargs.values(), strict=True))
 
 
 def _blame(

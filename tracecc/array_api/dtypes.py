@@ -25,9 +25,14 @@ def _dtype(x: Any) -> Any:
 def astype(x: Tensor, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
     """x as another dtype; without ``copy`` x itself where it already has it.
 
+    Raises:
+        TypeError: complex numbers would lose their imaginary parts.
+
     >>> astype(tc.tensor([1.5, -2.5]), tc.int64)
     tensor([ 1, -2])
     """
+    if x.dtype.is_complex and not dtype.is_complex:
+        raise TypeError(f"astype cannot make {dtype} of {x.dtype}; take real() or imag() first")
     return x.to(device=x.device if device is None else device, dtype=dtype, copy=copy)
 
 

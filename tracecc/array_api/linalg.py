@@ -14,7 +14,6 @@ from tracecc.linalg import (
     inv,
     matrix_power,
     slogdet,
-    solve,
     svdvals,
 )
 from tracecc.tensor import Tensor
@@ -72,6 +71,11 @@ def qr(x: Tensor, /, *, mode: str = "reduced") -> Any:
     return tc.linalg.qr(x, mode)
 
 
+def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The solutions X of x1 X = x2: x2 is a vector only where it has one axis."""
+    return tc.linalg.solve(x1, x2[None] if x2.ndim == x1.ndim - 1 > 1 else x2)
+
+
 def svd(x: Tensor, /, *, full_matrices: bool = True) -> Any:
     """Singular vectors and values: x = U diag(S) Vh."""
     return tc.linalg.svd(x, full_matrices)
@@ -91,7 +95,7 @@ def trace(x: Tensor, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     """The sums of conj(x1) * x2 along an axis."""
     dtype = tc.promote_types(x1.dtype, x2.dtype)
-    return tc.linalg.vecdot(x1.to(dtype), x2.to(dtype), dim=axis)
+    return tc.linalg.vecdot(x1.to(dtype), x2.to(dtype), dim=axis).to(dtype)
 
 
 def vector_norm(

@@ -404,12 +404,14 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
     x, y = match(input, other)
     if x.dtype.is_complex:
-        high = emit(ops.select, emit(ops.lt, *(emit(ops.real, v) for v in (x, y))), y, x).detach()
+        first = emit(ops.ge, *(emit(ops.real, v) for v in (x, y)))
     else:
-        high = maximum(x, y).detach()
-    finite = emit(ops.isfinite, high)
-    high = emit(ops.select, finite, high, splat(0, high._type.shape, high.dtype))
-    return add(log(add(exp(sub(x, high)), exp(sub(y, high)))), high)
+        first = emit(ops.ge, x, y)
+    high, low = emit(ops.select, first, x, y), emit(ops.select, first, y, x)
+    # Of two equal infinities the difference would be NaN.
+    differ = emit(ops.bit_or, emit(ops.isfinite, high), emit(ops.ne, x, y))
+    gap = emit(ops.select, differ, sub(low, high), splat(0, high._type.shape, high.dtype))
+    return add(log1p(exp(gap)), high)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
