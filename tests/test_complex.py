@@ -261,7 +261,7 @@ def test_large_arrays_and_updates_of_complex_state():
         (lambda z: z < z, RuntimeError, "lt of c64"),
         (lambda z: tc.sort(z), RuntimeError, "sort of c64"),
         (lambda z: z.sign(), RuntimeError, "use sgn"),
-        (lambda z: tc.ones(2).imag, RuntimeError, "imag is not implemented for tensors with non-"),
+        (lambda z: tc.ones(2).imag, RuntimeError, "imag is only supported for complex tensors"),
         (lambda z: tc.ones(2).add_(z), RuntimeError, "can't be cast to the desired output type"),
         (lambda z: z.requires_grad_().sum().backward(), RuntimeError, "only for real scalar"),
         (lambda z: tc.complex(tc.ones(2), tc.ones(2).double()), RuntimeError, "second argument"),
