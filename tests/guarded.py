@@ -19,6 +19,7 @@ from tracecc.backends.cpu import driver, driver_ir
 from tracecc.backends.cpu.driver import Program as Table
 from tracecc.backends.cpu.library import plan
 from tracecc.backends.cpu.lower import compile_graph
+from tracecc.backends.cpu.toolchain import Kernel
 from tracecc.backends.schedule_types import Plan, Ref
 from tracecc_ir.errors import IRError
 from tracecc_ir.graph import Graph, Node, Value, specialize
@@ -115,9 +116,11 @@ def run_guarded(
         "error": [error],
     }
 
-    def slot(value: Ref | int) -> int:
+    def slot(value: Ref | Kernel | int) -> int:
         if isinstance(value, int):
             return value
+        if isinstance(value, Kernel):
+            return value.address
         found = places.get(value.where)
         return address(found[value.index]) + value.offset if found else 0
 
