@@ -235,3 +235,16 @@ def test_a_call_outside_the_vocabulary_is_an_error_not_a_crash(fresh):
     )
     with pytest.raises(ValueError, match="entry calls nowhere, which is not in the kernel vocab"):
         toolchain.compile_ir(lambda: text, "test nowhere").compile()
+
+
+def test_constants_lie_in_the_section_of_the_code():
+    """Sections of their own could be too far away for offsets of 32 bits."""
+    source = (
+        "def far(args, begin, end, scratch):\n"
+        "    x = f32_ptr(args, 0)\n"
+        "    for i in range(begin, end):\n"
+        "        x[i] = exp(x[i]) * f32(1.25) + f32(3.7)\n"
+    )
+    code = toolchain.compile_kernel(source, "far").object_code
+    assert b".rodata" not in code
+    assert b".text" in code

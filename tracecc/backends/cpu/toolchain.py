@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ from tracecc import cache
 from tracecc.backends.cpu.compile_pool import Pool
 from tracecc.backends.cpu.target import Target, target
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 # The files that decide what code a kernel source becomes; their contents are in every cache key.
 _LIBRARY = (
     "contexts.py",
@@ -123,6 +124,9 @@ class Kernel:
         """The assembly text; it is not kept, so this compiles the source again."""
         return assembly(self.source, self.name, independent=self.independent)
 
+
+# What begins a section of constants, in assembly.
+_READ_ONLY = re.compile(r"\.section\s+\.rodata.*")
 
 _lock = threading.RLock()
 _thread = threading.local()
@@ -224,9 +228,16 @@ def llvm_text(source: str, entry: str, *, independent: bool = False) -> str:
 
 
 def object_code(job: Job) -> bytes:
-    """Compiles, in whichever process this is."""
-    module, machine = _optimised(job, target())
-    return machine.emit_object(module)
+    """Compiles, in whichever process this is.
+
+    Constants go behind the code, into its section. Code reaches them by offsets of 32 bits, and
+    LLVM's loader puts sections of their own anywhere once much memory is in use.
+    """
+    goal = target()
+    module, machine = _optimised(job, goal)
+    lines = machine.emit_assembly(module).replace("\\", "\\5C").replace('"', "\\22").split("\n")
+    text = "\n".join(f'module asm "{_READ_ONLY.sub(".text", line)}"' for line in lines)
+    return machine.emit_object(llvm.parse_assembly(f'target triple = "{goal.triple}"\n{text}\n'))
 
 
 def _kernel(
