@@ -248,3 +248,10 @@ def test_constants_lie_in_the_section_of_the_code():
     code = toolchain.compile_kernel(source, "far").object_code
     assert b".rodata" not in code
     assert b".text" in code
+
+
+def test_functions_outside_are_called_by_an_address_beside_the_code():
+    text = toolchain._in_one_section("\tcallq\tmemset@PLT\n\tjmp\tmemset@PLT\n")
+    assert "@" not in text
+    assert text.count("q\t*.Lmemset_at(%rip)") == 2
+    assert text.endswith("\t.text\n\t.p2align\t3\n.Lmemset_at:\n\t.quad\tmemset\n")

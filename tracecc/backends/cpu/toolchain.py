@@ -24,7 +24,7 @@ from tracecc import cache
 from tracecc.backends.cpu.compile_pool import Pool
 from tracecc.backends.cpu.target import Target, target
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 # The files that decide what code a kernel source becomes; their contents are in every cache key.
 _LIBRARY = (
     "contexts.py",
@@ -125,8 +125,11 @@ class Kernel:
         return assembly(self.source, self.name, independent=self.independent)
 
 
-# What begins a section of constants, in assembly.
+# In assembly: what begins a section of constants, a call of a function of another module, and the
+# use of an address of one.
 _READ_ONLY = re.compile(r"\.section\s+\.rodata.*")
+_CALL = re.compile(r"\b(call|jmp)q?\s+(\w+)@PLT")
+_OUTSIDE = re.compile(r"(\w+)@GOTPCREL\(%rip\)")
 
 _lock = threading.RLock()
 _thread = threading.local()
@@ -228,16 +231,26 @@ def llvm_text(source: str, entry: str, *, independent: bool = False) -> str:
 
 
 def object_code(job: Job) -> bytes:
-    """Compiles, in whichever process this is.
-
-    Constants go behind the code, into its section. Code reaches them by offsets of 32 bits, and
-    LLVM's loader puts sections of their own anywhere once much memory is in use.
-    """
+    """Compiles, in whichever process this is."""
     goal = target()
     module, machine = _optimised(job, goal)
-    lines = machine.emit_assembly(module).replace("\\", "\\5C").replace('"', "\\22").split("\n")
-    text = "\n".join(f'module asm "{_READ_ONLY.sub(".text", line)}"' for line in lines)
+    text = _in_one_section(machine.emit_assembly(module))
+    lines = text.replace("\\", "\\5C").replace('"', "\\22").split("\n")
+    text = "\n".join(f'module asm "{line}"' for line in lines)
     return machine.emit_object(llvm.parse_assembly(f'target triple = "{goal.triple}"\n{text}\n'))
+
+
+def _in_one_section(text: str) -> str:
+    """Assembly with constants, and the addresses of what it calls, behind the code.
+
+    Code reaches them by offsets of 32 bits, and LLVM's loader puts other sections, and its own
+    table of addresses, anywhere once much memory is in use.
+    """
+    text = _CALL.sub(r"\1q\t*\2@GOTPCREL(%rip)", _READ_ONLY.sub(".text", text))
+    outside = dict.fromkeys(_OUTSIDE.findall(text))
+    text = _OUTSIDE.sub(r".L\1_at(%rip)", text)
+    places = [f"\t.p2align\t3\n.L{name}_at:\n\t.quad\t{name}\n" for name in outside]
+    return "".join((text, "\t.text\n", *places))
 
 
 def _kernel(
